@@ -1,0 +1,49 @@
+//! Vector search that stays up.
+//!
+//! Mainstay chains vector stores into a *tier*: a primary, further members and a memory standby
+//! behind one facade. Every write becomes an entry of one ordered, durable log before anything else
+//! happens; one applier per member moves the member's cursor along the log; a read asks the active
+//! member and, when it fails, the next one within the same call.
+//!
+//! ```no_run
+//! use mainstay::{CollectionName, CollectionSpec, Config, Distance, Point, SearchQuery, Tier};
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let tier = Tier::open(Config::load("mainstay.toml")?).await?;
+//! let docs = CollectionName::new("docs")?;
+//! tier.create_collection(CollectionSpec::dense(docs.clone(), 2, Distance::Cosine)).await?;
+//! tier.upsert(&docs, vec![Point::new(1, vec![0.6, 0.8])]).await?;
+//! let answer = tier.search(&docs, SearchQuery::new(vec![0.6, 0.8])).await?;
+//! assert_eq!(answer.value[0].point.id, 1.into());
+//! tier.close().await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # Features
+//!
+//! | feature | what it adds | what it costs |
+//! |---|---|---|
+//! | `memory` (default) | the memory member | a C++ compiler, seconds |
+//! | `lance` | the LanceDB member | protoc, minutes of build |
+
+mod answer;
+mod backends;
+mod catalog;
+pub mod config;
+pub mod log;
+mod tier;
+
+pub use answer::{Answer, MemberName, ServiceLevel, Written};
+pub use backends::COMPILED_IN as COMPILED_IN_BACKENDS;
+pub use catalog::{Collection, Collections};
+pub use config::{Ack, Config};
+pub use mainstay_core as core;
+pub use mainstay_core::digest::CollectionDigest;
+pub use mainstay_core::{
+    BreakerState, CollectionName, CollectionSpec, Condition, Disposition, Distance, Effect, Embedder, Error,
+    ErrorKind, FieldTest, Fields, Filter, GuardOptions, Guarded, HashEmbedder, Hit, Lsn, Match, Payload,
+    PayloadIndex, PayloadPath, Point, PointId, Range, Record, Result, Scalar, ScrollPage, ScrollQuery, SearchQuery,
+    Selector, SparseVector, Vector, VectorName, VectorSpec, VectorStore,
+};
+pub use tier::{
+    LogStatus, MAX_IDS, MemberState, MemberStatus, MemberStore, Reader, Status, Tier, TierOptions,
+};

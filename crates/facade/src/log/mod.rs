@@ -1,0 +1,181 @@
+//! The log: the one ordered, durable list of all writes.
+//!
+//! | module | idea |
+//! |---|---|
+//! | `codec` | an entry as bytes: versioned, checksummed, chained to the one before |
+//! | `tail` | the newest entries in memory, so that appliers at the end never touch the disk |
+//! | [`MemoryLog`] | for tests and tiers that need not outlive their process |
+//! | [`SledLog`] | on disk, with group commit |
+//!
+//! Invariants, whatever the implementation: LSNs start at 1 and have no gaps; an entry that a reader
+//! has seen is durable under the sync policy and never changes; after a failed write or sync the log
+//! takes no more entries, and says why.
+
+mod codec;
+mod memory;
+mod sled;
+#[cfg(test)]
+mod suite;
+mod tail;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use mainstay_core::{Entry, LogIdentity, Lsn, Op, Point, Position, Result};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+pub use self::memory::MemoryLog;
+pub use self::sled::{LogOptions, SledLog, SyncPolicy};
+use crate::catalog::Collections;
+
+/// Most bytes of one encoded entry. Larger ones would make a run that a store takes in one go
+/// needlessly large; upserts are split by [`split_points`].
+pub const MAX_ENTRY_BYTES: usize = 1 << 20;
+
+/// Where an append landed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The LSN of the first entry.
+    pub first: Lsn,
+    /// The LSN of the last entry.
+    pub last: Lsn,
+}
+
+/// What a log holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The first entry; one more than `last` if there is none.
+    pub first: Lsn,
+    /// The last entry that readers may see.
+    pub last: Lsn,
+    /// Bytes of all entries.
+    pub bytes: u64,
+}
+
+/// The state before the first entry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// The position before the first entry.
+    pub position: Position,
+    /// The collections that existed there.
+    pub collections: Collections,
+}
+
+/// The ordered write log.
+#[async_trait]
+pub trait Log: Send + Sync + 'static {
+    /// The log's id and epoch.
+    fn identity(&self) -> LogIdentity;
+
+    /// What the log holds now; cheap.
+    fn bounds(&self) -> Bounds;
+
+    /// Follows the last entry that readers may see.
+    fn watch_end(&self) -> watch::Receiver<Lsn>;
+
+    /// The state before the first entry.
+    fn checkpoint(&self) -> Checkpoint;
+
+    /// Appends entries, contiguous and all or none, and answers once they are durable under the
+    /// sync policy.
+    ///
+    /// # Errors
+    /// `Invalid` for no or an oversized entry, `Overloaded` if too many appends wait, `StorageFull`
+    /// if `max_bytes` is reached: nothing was logged. Any other error latches the log; if its effect
+    /// is `Unknown`, the entries may be there after a restart.
+    async fn append(&self, ops: Vec<Op>) -> Result<Appended>;
+
+    /// Entries after `after`, contiguous, at least one if there is one, and no more once `max_bytes`
+    /// are reached.
+    ///
+    /// # Errors
+    /// `LogGap` if the entry after `after` was cut, `Corrupt` with its LSN if it is damaged.
+    async fn read(&self, after: Lsn, max_bytes: usize) -> Result<Vec<Arc<Entry>>>;
+
+    /// The position after the entry `lsn`, or the checkpoint's.
+    ///
+    /// # Errors
+    /// `LogGap` if the log does not hold the entry, `Corrupt` if it is damaged.
+    async fn position_at(&self, lsn: Lsn) -> Result<Position>;
+
+    /// Cuts all entries before `lsn`, or as far as holds allow, after storing `collections`, the
+    /// collections that exist just before `lsn`. Answers the last LSN that was cut. If a hold stands in
+    /// between, nothing is cut, because the collections would not fit.
+    ///
+    /// # Errors
+    /// Whatever storage runs into; the log is whole then.
+    async fn truncate_before(&self, lsn: Lsn, collections: Collections) -> Result<Lsn>;
+
+    /// Keeps every entry after `lsn` from being cut until the hold is dropped.
+    fn hold(&self, lsn: Lsn) -> Hold;
+
+    /// Makes everything appended durable, whatever the policy.
+    ///
+    /// # Errors
+    /// The reason why the log takes no more entries.
+    async fn sync(&self) -> Result<()>;
+
+    /// Syncs and ends every task. Later appends answer `Unavailable`.
+    ///
+    /// # Errors
+    /// As [`sync`](Self::sync); the log is closed all the same.
+    async fn close(&self) -> Result<()>;
+}
+
+/// Keeps entries from being cut while it lives.
+#[derive(Debug)]
+pub struct Hold {
+    holds: Arc<Holds>,
+    after: Lsn,
+}
+
+/// How many holds stand at each LSN.
+#[derive(Debug, Default)]
+pub(crate) struct Holds(Mutex<BTreeMap<Lsn, usize>>);
+
+impl Holds {
+    fn hold(self: &Arc<Self>, after: Lsn) -> Hold {
+        *self.0.lock().entry(after).or_default() += 1;
+        Hold { holds: Arc::clone(self), after }
+    }
+
+    /// Whether every entry up to `lsn` may be cut.
+    fn allow(&self, lsn: Lsn) -> bool {
+        self.0.lock().first_key_value().is_none_or(|(after, _)| *after >= lsn)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut holds = self.holds.0.lock();
+        if let Some(count) = holds.get_mut(&self.after) {
+            *count -= 1;
+            if *count == 0 {
+                holds.remove(&self.after);
+            }
+        }
+    }
+}
+
+/// Splits points into groups that each fit into one entry; a point that is too large for an entry
+/// gets one of its own, which an append refuses.
+pub fn split_points(points: Vec<Arc<Point>>) -> Vec<Vec<Arc<Point>>> {
+    // What a point takes beyond its own bytes is small; half of an entry is left for it.
+    const GROUP_BYTES: usize = MAX_ENTRY_BYTES / 2;
+    let mut groups: Vec<Vec<Arc<Point>>> = Vec::new();
+    let mut bytes = usize::MAX;
+    for point in points {
+        let size = point.size_bytes();
+        match groups.last_mut() {
+            Some(group) if bytes + size <= GROUP_BYTES => group.push(point),
+            _ => {
+                groups.push(vec![point]);
+                bytes = 0;
+            }
+        }
+        bytes += size;
+    }
+    groups
+}

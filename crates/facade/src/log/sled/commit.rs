@@ -1,0 +1,281 @@
+//! The commit thread: the one writer of the log.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use mainstay_core::{Effect, Entry, Error, Lsn, Op, Position, Result};
+use tokio::sync::oneshot;
+
+use super::store::{Store, io_error};
+use super::watermark::Watermark;
+use super::{Shared, SyncPolicy};
+use crate::log::memory::{check_room, check_size, closed};
+use crate::log::{Appended, Checkpoint, codec};
+
+/// Most entries in one group commit.
+const GROUP_ENTRIES: usize = 1_024;
+/// A group is not made larger once it has this many bytes.
+const GROUP_BYTES: usize = 8 << 20;
+
+/// What makes written bytes durable; a seam for tests.
+pub type Barrier = Box<dyn FnMut() -> std::io::Result<()> + Send>;
+/// Opens the barrier of sled's file.
+pub type OpenBarrier = fn(&Path) -> Result<Barrier>;
+
+/// fdatasync on a descriptor of our own: it covers every write to the file, whoever made it.
+pub fn file_barrier(path: &Path) -> Result<Barrier> {
+    let file = File::options().write(true).open(path);
+    let file = file.map_err(|error| io_error("the log's file cannot be opened for syncing", path, error))?;
+    Ok(Box::new(move || file.sync_data()))
+}
+
+type Answer<T> = oneshot::Sender<Result<T>>;
+
+/// What the commit thread is asked for.
+pub enum Request {
+    /// Append entries.
+    Append { ops: Vec<Op>, answer: Answer<Appended> },
+    /// Make everything durable.
+    Sync { answer: Answer<()> },
+    /// Cut the log.
+    Cut { to: Checkpoint, answer: Answer<Lsn> },
+    /// Sync and end.
+    Close { answer: Answer<()> },
+}
+
+/// The state of the commit thread.
+pub struct Committer {
+    shared: Arc<Shared>,
+    requests: Receiver<Request>,
+    barrier: Barrier,
+    watermark: Watermark,
+    policy: SyncPolicy,
+    /// The last entry written, which readers may not see yet.
+    last: Position,
+    /// Entries are written that no barrier covers.
+    unsynced: bool,
+    synced_at: Instant,
+}
+
+/// Appends of one group whose entries are numbered.
+#[derive(Default)]
+struct Group {
+    encoded: Vec<(Lsn, Vec<u8>)>,
+    entries: Vec<Arc<Entry>>,
+    bytes: usize,
+    answers: Vec<(Answer<Appended>, Appended)>,
+}
+
+impl Committer {
+    pub fn new(
+        shared: Arc<Shared>,
+        requests: Receiver<Request>,
+        barrier: Barrier,
+        watermark: Watermark,
+        last: Position,
+        policy: SyncPolicy,
+    ) -> Self {
+        Self { shared, requests, barrier, watermark, policy, last, unsynced: false, synced_at: Instant::now() }
+    }
+
+    /// Serves requests until the log is closed or dropped.
+    pub fn run(mut self) {
+        let Some(store) = self.shared.store.read().clone() else { return };
+        let mut next = self.wait();
+        while let Some(request) = next.take() {
+            match request {
+                Request::Append { ops, answer } => next = self.append(&store, ops, answer),
+                Request::Sync { answer } => drop(answer.send(self.sync_now())),
+                Request::Cut { to, answer } => drop(answer.send(self.cut(&store, to))),
+                Request::Close { answer } => {
+                    let synced = self.sync_now();
+                    drop(store);
+                    // Nobody listens if the caller stopped waiting.
+                    drop(answer.send(synced));
+                    return;
+                }
+            }
+            if next.is_none() {
+                next = self.wait();
+            }
+        }
+        // The log was dropped without a close; what was appended is kept all the same.
+        if let Err(error) = self.sync_now() {
+            tracing::warn!(%error, "last sync of the log failed");
+        }
+    }
+
+    /// The next request; syncs meanwhile if the policy is periodic. `None` when the log is dropped.
+    fn wait(&mut self) -> Option<Request> {
+        loop {
+            let SyncPolicy::Periodic(interval) = self.policy else { return self.requests.recv().ok() };
+            let due = if self.unsynced { interval.saturating_sub(self.synced_at.elapsed()) } else { interval };
+            match self.requests.recv_timeout(due.max(Duration::from_millis(1))) {
+                Ok(request) => return Some(request),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                // A failure is latched, and the next append tells it.
+                Err(RecvTimeoutError::Timeout) => drop(self.sync_now()),
+            }
+        }
+    }
+
+    /// Appends this and every append that waits behind it as one group. Answers the request that ended
+    /// the group, if one did.
+    fn append(&mut self, store: &Store, ops: Vec<Op>, answer: Answer<Appended>) -> Option<Request> {
+        if let Some(latch) = self.latched() {
+            drop(answer.send(Err(latch)));
+            return None;
+        }
+        let mut group = Group::default();
+        let start = self.last;
+        self.admit(&mut group, ops, answer);
+        let mut next = None;
+        while group.entries.len() < GROUP_ENTRIES && group.bytes < GROUP_BYTES {
+            match self.requests.try_recv() {
+                Ok(Request::Append { ops, answer }) => self.admit(&mut group, ops, answer),
+                Ok(other) => {
+                    next = Some(other);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        if group.entries.is_empty() {
+            return next;
+        }
+        match self.commit(store, &group) {
+            Ok(()) => {
+                self.show(&mut group);
+                group.answers.into_iter().for_each(|(answer, appended)| drop(answer.send(Ok(appended))));
+            }
+            Err(error) => {
+                self.last = start;
+                self.latch(&error);
+                for (answer, appended) in group.answers {
+                    let error = error.duplicate().with_effect(Effect::Unknown).with_lsn(appended.last);
+                    drop(answer.send(Err(error)));
+                }
+            }
+        }
+        next
+    }
+
+    /// Numbers the entries of one append, or answers why it is refused.
+    fn admit(&mut self, group: &mut Group, ops: Vec<Op>, answer: Answer<Appended>) {
+        match self.number(group.bytes, ops) {
+            Ok((encoded, entries)) => {
+                let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
+                let appended = Appended { first: first.lsn, last: last.lsn };
+                self.last = Position { lsn: last.lsn, hash: last.hash, ..self.last };
+                group.bytes += entries.iter().map(|entry| entry.size_bytes).sum::<usize>();
+                group.encoded.extend(encoded);
+                group.entries.extend(entries);
+                group.answers.push((answer, appended));
+            }
+            Err(error) => drop(answer.send(Err(error))),
+        }
+    }
+
+    #[expect(clippy::type_complexity, reason = "used once, taken apart at once")]
+    fn number(&self, waiting: usize, ops: Vec<Op>) -> Result<(Vec<(Lsn, Vec<u8>)>, Vec<Arc<Entry>>)> {
+        let (mut encoded, mut entries) = (Vec::with_capacity(ops.len()), Vec::with_capacity(ops.len()));
+        let (mut lsn, mut hash, mut added) = (self.last.lsn, self.last.hash, 0);
+        for op in ops {
+            lsn = lsn.next();
+            let (bytes, own_hash) = codec::encode(lsn, hash, &op)?;
+            check_size(bytes.len())?;
+            hash = own_hash;
+            added += bytes.len();
+            entries.push(Arc::new(Entry { lsn, hash, op, size_bytes: bytes.len() }));
+            encoded.push((lsn, bytes));
+        }
+        let held = self.shared.state.lock().bytes;
+        check_room(held + (waiting + added) as u64, self.shared.max_bytes)?;
+        Ok((encoded, entries))
+    }
+
+    fn commit(&mut self, store: &Store, group: &Group) -> Result<()> {
+        store.write(&group.encoded)?;
+        self.unsynced = true;
+        if self.policy == SyncPolicy::Immediate {
+            self.barrier()?;
+        }
+        Ok(())
+    }
+
+    fn barrier(&mut self) -> Result<()> {
+        let failed = |error| io_error("the log could not be synced", Path::new("fdatasync"), error);
+        (self.barrier)().map_err(failed)?;
+        self.watermark.set(self.last.lsn).map_err(failed)?;
+        self.unsynced = false;
+        self.synced_at = Instant::now();
+        Ok(())
+    }
+
+    /// Shows the entries to readers.
+    fn show(&mut self, group: &mut Group) {
+        {
+            let mut state = self.shared.state.lock();
+            state.bytes += group.bytes as u64;
+            state.last = self.last;
+            group.entries.drain(..).for_each(|entry| state.tail.push(entry));
+        }
+        self.shared.end.send_replace(self.last.lsn);
+    }
+
+    fn sync_now(&mut self) -> Result<()> {
+        if let Some(latch) = self.latched() {
+            return Err(latch);
+        }
+        if !self.unsynced {
+            return Ok(());
+        }
+        self.barrier().inspect_err(|error| self.latch(error))
+    }
+
+    /// The checkpoint is durable before the first entry goes, so that a crash in between leaves either
+    /// the whole log or a log that starts at its checkpoint.
+    fn cut(&mut self, store: &Store, to: Checkpoint) -> Result<Lsn> {
+        if let Some(latch) = self.latched() {
+            return Err(latch);
+        }
+        let (lsn, start) = (to.position.lsn, self.shared.state.lock().checkpoint.position.lsn);
+        if lsn <= start || !self.shared.holds.allow(lsn) {
+            return Ok(start);
+        }
+        let freed = store.size_of(start, lsn)?;
+        let done = store.write_checkpoint(&to).and_then(|()| self.barrier());
+        done.inspect_err(|error| self.latch(error))?;
+        {
+            let mut state = self.shared.state.lock();
+            state.checkpoint = to;
+            state.tail.cut(lsn);
+            state.bytes = state.bytes.saturating_sub(freed);
+        }
+        store.remove_up_to(lsn).inspect_err(|error| self.latch(error))?;
+        Ok(lsn)
+    }
+
+    fn latched(&self) -> Option<Error> {
+        self.shared.state.lock().latch.as_ref().map(Error::duplicate)
+    }
+
+    fn latch(&self, error: &Error) {
+        tracing::error!(%error, "the log takes no more entries until it is opened again");
+        let latch = Error::new(
+            error.kind(),
+            format!("the log takes no more entries since it failed ({}); restart to recover", error.message()),
+        );
+        self.shared.state.lock().latch.get_or_insert(latch);
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        // Whoever still waits is answered by the end of its channel; later appends find this.
+        self.shared.state.lock().latch.get_or_insert_with(closed);
+    }
+}

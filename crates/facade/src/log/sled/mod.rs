@@ -1,0 +1,304 @@
+//! The log on disk.
+//!
+//! # Layout of the directory
+//!
+//! | file | what |
+//! |---|---|
+//! | `LOCK` | locked by the process that owns the log; says who it is |
+//! | `sled/` | the entries, by LSN, in a sled tree; identity and checkpoint in another |
+//! | `watermark` | the LSN up to which appends were synced, apart from sled |
+//!
+//! # Commit protocol
+//!
+//! One thread owns all writes. It takes every append that waits (group commit), numbers and chains the
+//! entries, writes them as one atomic sled batch, flushes sled, then calls fdatasync on sled's own file:
+//! sled 0.34 on Linux only calls `sync_file_range`, which neither flushes the disk's cache nor the file's
+//! size. Then it moves the watermark, shows the entries to readers and answers. After any failed step the
+//! log takes no more entries: what a failed fsync left behind cannot be known before a restart.
+//!
+//! # What a start checks
+//!
+//! Every entry's checksum, number and chain. sled takes damage at its end for a torn write and drops it
+//! silently; the watermark knows better, and a missing entry at or below it is an error, never a shorter
+//! log. Entries beyond the watermark may be missing or there: nobody was told that they are durable.
+//!
+//! An entry is cut into parts of [`PART_BYTES`], so that no page of sled grows beyond a quarter of a
+//! segment, from where on sled would put it into a file of its own that our sync does not cover.
+
+mod commit;
+mod lock;
+mod store;
+mod watermark;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mainstay_core::{Entry, Error, ErrorKind, LogIdentity, Lsn, Op, Position, Result};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{oneshot, watch};
+
+use self::commit::{Committer, Request};
+use self::lock::DirectoryLock;
+use self::store::Store;
+use super::memory::{closed, cut};
+use super::tail::Tail;
+use super::{Appended, Bounds, Checkpoint, Hold, Holds, Log};
+use crate::catalog::Collections;
+
+/// The size of a sled segment.
+const SEGMENT_BYTES: usize = 8 << 20;
+/// A leaf of sled's tree holds up to 16 values before it is split and up to 20 after a merge; 21 parts stay
+/// below the quarter of a segment from which sled would make a file of its own.
+const PART_BYTES: usize = 88 << 10;
+/// Memory that sled may use for its cache.
+const CACHE_BYTES: u64 = 32 << 20;
+/// Newest entries kept in memory.
+const TAIL_BYTES: usize = 16 << 20;
+/// Most appends that wait for the commit thread.
+const MAX_WAITING: usize = 4_096;
+
+/// When an entry is made durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SyncPolicy {
+    /// Before an append answers: survives a power loss.
+    #[default]
+    Immediate,
+    /// This often; an append answers when the operating system has the entry, which survives a
+    /// crash of the process.
+    Periodic(Duration),
+    /// When [`Log::sync`] or [`Log::close`] is called.
+    Manual,
+}
+
+/// Where a log is and how much it may hold.
+#[derive(Clone, Debug)]
+pub struct LogOptions {
+    /// Its directory; made if it is not there.
+    pub path: PathBuf,
+    /// When an entry is made durable.
+    pub sync: SyncPolicy,
+    /// Most bytes of entries; appends beyond it are refused.
+    pub max_bytes: u64,
+}
+
+impl LogOptions {
+    /// A log in this directory, synced before every answer, of at most 1 GiB.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), sync: SyncPolicy::Immediate, max_bytes: 1 << 30 }
+    }
+}
+
+/// The log on disk; see the module's text for its files and its protocol.
+pub struct SledLog {
+    shared: Arc<Shared>,
+    queue: SyncSender<Request>,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+/// What the commit thread and readers share.
+struct Shared {
+    identity: LogIdentity,
+    max_bytes: u64,
+    /// Gone once the log is closed, so that its files are free.
+    store: RwLock<Option<Arc<Store>>>,
+    state: Mutex<State>,
+    end: watch::Sender<Lsn>,
+    holds: Arc<Holds>,
+}
+
+struct State {
+    tail: Tail,
+    /// The last entry that readers may see.
+    last: Position,
+    checkpoint: Checkpoint,
+    bytes: u64,
+    /// Why the log takes no more entries.
+    latch: Option<Error>,
+}
+
+impl SledLog {
+    /// Opens the log of a directory, or starts one in it, and checks every entry.
+    ///
+    /// # Errors
+    /// `Unavailable` naming the holder if another process owns the directory, `Corrupt` with the LSN if an
+    /// entry is damaged or missing, `StorageFull` or `Unavailable` if the directory cannot be used.
+    pub async fn open(options: LogOptions) -> Result<Self> {
+        Self::open_with(options, commit::file_barrier).await
+    }
+
+    async fn open_with(options: LogOptions, barrier: commit::OpenBarrier) -> Result<Self> {
+        // sled panics on some damaged files; the task's end tells.
+        let opened = tokio::task::spawn_blocking(move || Self::open_blocking(options, barrier)).await;
+        opened.unwrap_or_else(|error| {
+            Err(Error::new(ErrorKind::Corrupt, "the log's storage is damaged beyond what it can read")
+                .with_source(error))
+        })
+    }
+
+    fn open_blocking(options: LogOptions, barrier: commit::OpenBarrier) -> Result<Self> {
+        let lock = DirectoryLock::take(&options.path)?;
+        let opened = store::open(&options.path, lock)?;
+        let barrier = barrier(&opened.store.file_path())?;
+        let tail = Tail::new(TAIL_BYTES);
+        let state = State {
+            tail,
+            last: opened.last,
+            checkpoint: opened.checkpoint,
+            bytes: opened.bytes,
+            latch: None,
+        };
+        let shared = Arc::new(Shared {
+            identity: opened.identity,
+            max_bytes: options.max_bytes,
+            store: RwLock::new(Some(Arc::new(opened.store))),
+            state: Mutex::new(state),
+            end: watch::Sender::new(opened.last.lsn),
+            holds: Arc::default(),
+        });
+        let (queue, requests) = sync_channel(MAX_WAITING);
+        let committer =
+            Committer::new(Arc::clone(&shared), requests, barrier, opened.watermark, opened.last, options.sync);
+        let thread = std::thread::Builder::new()
+            .name("mainstay-log".into())
+            .spawn(move || committer.run())
+            .map_err(|error| Error::new(ErrorKind::Internal, "no thread for the log").with_source(error))?;
+        Ok(Self { shared, queue, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Hands a request to the commit thread and waits for its answer.
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<Result<T>>) -> Request) -> Result<T> {
+        let (send, answer) = oneshot::channel();
+        match self.queue.try_send(request(send)) {
+            Ok(()) => answer.await.unwrap_or_else(|_| Err(closed())),
+            Err(TrySendError::Full(_)) => Err(Error::new(
+                ErrorKind::Overloaded,
+                format!("{MAX_WAITING} appends wait for the log already"),
+            )),
+            Err(TrySendError::Disconnected(_)) => Err(closed()),
+        }
+    }
+
+    /// Runs a read of the store off the async threads.
+    async fn read_store<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Store) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let store = self.shared.store.read().clone().ok_or_else(closed)?;
+        tokio::task::spawn_blocking(move || read(&store)).await.unwrap_or_else(|error| {
+            Err(Error::new(ErrorKind::Corrupt, "the log's storage could not be read").with_source(error))
+        })
+    }
+}
+
+#[async_trait]
+impl Log for SledLog {
+    fn identity(&self) -> LogIdentity {
+        self.shared.identity
+    }
+
+    fn bounds(&self) -> Bounds {
+        let state = self.shared.state.lock();
+        Bounds { first: state.checkpoint.position.lsn.next(), last: state.last.lsn, bytes: state.bytes }
+    }
+
+    fn watch_end(&self) -> watch::Receiver<Lsn> {
+        self.shared.end.subscribe()
+    }
+
+    fn checkpoint(&self) -> Checkpoint {
+        self.shared.state.lock().checkpoint.clone()
+    }
+
+    async fn append(&self, ops: Vec<Op>) -> Result<Appended> {
+        if ops.is_empty() {
+            return Err(Error::invalid("nothing to append"));
+        }
+        self.ask(|answer| Request::Append { ops, answer }).await
+    }
+
+    async fn read(&self, after: Lsn, max_bytes: usize) -> Result<Vec<Arc<Entry>>> {
+        let (end, before) = {
+            let state = self.shared.state.lock();
+            if after < state.checkpoint.position.lsn {
+                return Err(cut(after.next()));
+            }
+            if after >= state.last.lsn {
+                return Ok(Vec::new());
+            }
+            if let Some(entries) = state.tail.read(after, state.last.lsn, max_bytes) {
+                return Ok(entries);
+            }
+            let start = state.checkpoint.position;
+            (state.last.lsn, (after == start.lsn).then_some(start.hash))
+        };
+        let entries = self.read_store(move |store| store.read(after, before, end, max_bytes)).await;
+        // A cut that ran meanwhile is a gap, not damage.
+        if entries.is_err() && after < self.checkpoint().position.lsn {
+            return Err(cut(after.next()));
+        }
+        entries
+    }
+
+    async fn position_at(&self, lsn: Lsn) -> Result<Position> {
+        {
+            let state = self.shared.state.lock();
+            if lsn == state.checkpoint.position.lsn {
+                return Ok(state.checkpoint.position);
+            }
+            if lsn == state.last.lsn {
+                return Ok(state.last);
+            }
+            if lsn < state.checkpoint.position.lsn || lsn > state.last.lsn {
+                return Err(cut(lsn));
+            }
+            if let Some(entry) = state.tail.get(lsn) {
+                return Ok(Position { log: self.shared.identity, lsn, hash: entry.hash });
+            }
+        }
+        let log = self.shared.identity;
+        let before = Lsn(lsn.0 - 1);
+        let entry = self.read_store(move |store| store.read(before, None, lsn, 1)).await?;
+        let entry = entry.first().ok_or_else(|| cut(lsn))?;
+        Ok(Position { log, lsn, hash: entry.hash })
+    }
+
+    async fn truncate_before(&self, lsn: Lsn, collections: Collections) -> Result<Lsn> {
+        let start = self.checkpoint().position.lsn;
+        let to = Lsn(lsn.0.saturating_sub(1)).min(self.bounds().last);
+        if to <= start || !self.shared.holds.allow(to) {
+            return Ok(start);
+        }
+        let position = self.position_at(to).await?;
+        self.ask(|answer| Request::Cut { to: Checkpoint { position, collections }, answer }).await
+    }
+
+    fn hold(&self, lsn: Lsn) -> Hold {
+        self.shared.holds.hold(lsn)
+    }
+
+    async fn sync(&self) -> Result<()> {
+        self.ask(|answer| Request::Sync { answer }).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        let synced = match self.ask(|answer| Request::Close { answer }).await {
+            Err(error) if error.kind() == ErrorKind::Unavailable && self.thread.lock().is_none() => Ok(()),
+            synced => synced,
+        };
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread {
+            // The thread ends after the answer; a panic in it was answered as an error before.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+        let store = self.shared.store.write().take();
+        // Dropping sled writes and waits.
+        let _ = tokio::task::spawn_blocking(move || drop(store)).await;
+        synced
+    }
+}

@@ -1,0 +1,300 @@
+//! The applier: the one task that moves a member's cursor along the log.
+//!
+//! It is a loop of two steps. *Settle*: ask the store for its position, because the store knows and
+//! memory does not, and decide how to continue. *Follow*: read entries after the cursor, apply them
+//! in batches, flush now and then. Whatever fails ends the following and settles again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_core::{BreakerState, Context, Error, ErrorKind, Lsn, Position, Run, VectorStore};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::log::Log;
+use crate::tier::{bootstrap, until_closing};
+use crate::tier::member::{Member, MemberState};
+
+/// Entries of one run, in bytes of the log: large enough that a store's cost per commit is shared
+/// by many writes, small enough that a run's memory does not matter.
+const RUN_BYTES: usize = 4 << 20;
+/// Points of one run, for entries that name many points in few bytes.
+const RUN_POINTS: usize = 8_192;
+/// A store that fails in a way nobody knows is tried this often before it is quarantined.
+const INTERNAL_TRIES: u32 = 5;
+/// The first pause after a failure; it doubles up to the check interval.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// Asking for a position or a ping takes no longer than this.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Applying a run or a flush takes no longer than this; the guard's own timeout is usually shorter.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// When an applier checks and flushes.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// An idle store is pinged this often, and a failed one tried again at least this often.
+    pub check_interval: Duration,
+    /// What was applied is made durable at least this often.
+    pub flush_interval: Duration,
+}
+
+/// The task of one member.
+pub struct Applier {
+    /// All members, in order.
+    pub members: Arc<[Arc<Member>]>,
+    /// The one that this task moves.
+    pub index: usize,
+    /// The log.
+    pub log: Arc<dyn Log>,
+    /// When to check and flush.
+    pub pace: Pace,
+    /// Turns true when the tier closes; a closed channel means the same.
+    pub closing: watch::Receiver<bool>,
+}
+
+/// Why following ended.
+enum Ended {
+    /// The tier closes.
+    Closing,
+    /// Ask the store for its position again.
+    Resettle,
+    /// The store failed.
+    Failed(Error),
+}
+
+impl Applier {
+    fn member(&self) -> &Arc<Member> {
+        &self.members[self.index]
+    }
+
+    fn is_closing(&self) -> bool {
+        *self.closing.borrow() || self.closing.has_changed().is_err()
+    }
+
+    /// Runs until the tier closes, then flushes and closes the store.
+    pub async fn run(mut self) {
+        let mut pause = FIRST_PAUSE;
+        let mut internal_failures = 0;
+        while !self.is_closing() {
+            let before = self.member().cursor();
+            let ended = match self.settle().await {
+                Ok(Some(position)) => self.follow(position).await,
+                Ok(None) => Ended::Closing,
+                Err(error) => Ended::Failed(error),
+            };
+            if self.member().cursor() > before {
+                (pause, internal_failures) = (FIRST_PAUSE, 0);
+            }
+            let error = match ended {
+                Ended::Closing => break,
+                Ended::Resettle => continue,
+                Ended::Failed(error) => error,
+            };
+            internal_failures += u32::from(error.kind() == ErrorKind::Internal);
+            if matches!(error.kind(), ErrorKind::Rejected | ErrorKind::Corrupt | ErrorKind::LogGap)
+                || internal_failures >= INTERNAL_TRIES
+            {
+                self.member().quarantine(&error);
+                until_closing(&mut self.closing).await;
+                break;
+            }
+            tracing::warn!(member = %self.member().name(), %error, "member down");
+            self.member().set_down(&error);
+            self.closing_within(pause).await;
+            pause = (pause * 2).min(self.pace.check_interval).min(Duration::from_secs(1));
+        }
+        self.close().await;
+    }
+
+    async fn close(&self) {
+        let cx = Context::within(WRITE_TIMEOUT);
+        let member = self.member();
+        if !member.is_volatile() && !matches!(member.state(), MemberState::Bootstrapping) {
+            match member.store().flush(&cx).await {
+                Ok(durable) => durable.into_iter().for_each(|position| member.set_durable(position.lsn)),
+                Err(error) => tracing::warn!(member = %member.name(), %error, "last flush failed; the log has the rest"),
+            }
+        }
+        if let Err(error) = member.store().close(&cx).await {
+            tracing::warn!(member = %member.name(), %error, "close failed");
+        }
+    }
+
+    /// Waits at most this long; true if the tier closes.
+    async fn closing_within(&mut self, wait: Duration) -> bool {
+        timeout(wait, until_closing(&mut self.closing)).await.is_ok()
+    }
+
+    /// Asks the store where it is and makes it a place in the log to continue from. `None` if the
+    /// tier closes meanwhile.
+    async fn settle(&mut self) -> Result<Option<Position>, Error> {
+        let member = Arc::clone(self.member());
+        let position = member.store().position(&Context::within(CHECK_TIMEOUT)).await?;
+        // A store that says where it is has come back; its breaker need not wait any longer.
+        let breaker = member.store().breaker();
+        if breaker.state() != BreakerState::Closed && !breaker.is_forced() {
+            breaker.reset(Instant::now());
+        }
+        let start = self.log.checkpoint().position;
+        let Some(position) = position else {
+            member.set_cursor(Lsn::ZERO);
+            member.set_durable(Lsn::ZERO);
+            return if start.lsn == Lsn::ZERO { Ok(Some(start)) } else { self.bootstrap().await };
+        };
+        let identity = self.log.identity();
+        if position.log != identity {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                format!(
+                    "the store belongs to log {} (epoch {}), this tier's log is {} (epoch {}); \
+                     give the member an empty place, or the tier the log that it belongs to",
+                    position.log.id, position.log.epoch, identity.id, identity.epoch
+                ),
+            )
+            .with_lsn(position.lsn));
+        }
+        let end = self.log.bounds().last;
+        if position.lsn > end {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                format!(
+                    "the store is at entry {}, the log ends at entry {end}: the log is older than the store",
+                    position.lsn
+                ),
+            )
+            .with_lsn(position.lsn));
+        }
+        if position.lsn < start.lsn {
+            tracing::warn!(member = %member.name(), at = %position.lsn, log_starts_after = %start.lsn, "behind the log");
+            return self.bootstrap().await;
+        }
+        let known = self.log.position_at(position.lsn).await?;
+        if known.hash != position.hash {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                format!("entry {} in the store is another one than in the log: their histories parted", position.lsn),
+            )
+            .with_lsn(position.lsn));
+        }
+        member.set_cursor(position.lsn);
+        // A store that came back older holds nothing durable beyond what it says.
+        member.set_durable(member.durable().min(position.lsn));
+        Ok(Some(position))
+    }
+
+    async fn bootstrap(&mut self) -> Result<Option<Position>, Error> {
+        self.member().set_state(MemberState::Bootstrapping);
+        let mut closing = self.closing.clone();
+        let loaded = tokio::select! {
+            loaded = bootstrap::load(&self.members, self.index, &*self.log) => loaded?,
+            () = until_closing(&mut closing) => return Ok(None),
+        };
+        self.member().set_cursor(loaded.lsn);
+        if !self.member().is_volatile() {
+            self.member().set_durable(loaded.lsn);
+        }
+        Ok(Some(loaded))
+    }
+
+    /// Applies entries after `position` until something ends it.
+    async fn follow(&mut self, mut position: Position) -> Ended {
+        let member = Arc::clone(self.member());
+        let mut end = self.log.watch_end();
+        let mut closing = self.closing.clone();
+        let mut flushed_at = Instant::now();
+        member.set_state(if position.lsn >= *end.borrow_and_update() { MemberState::Live } else { MemberState::CatchingUp });
+        loop {
+            if self.is_closing() {
+                return Ended::Closing;
+            }
+            let log_end = *end.borrow_and_update();
+            if position.lsn >= log_end {
+                member.set_state(MemberState::Live);
+                tokio::select! {
+                    changed = end.changed() => if changed.is_err() { return Ended::Closing },
+                    () = until_closing(&mut closing) => return Ended::Closing,
+                    () = member.suspected() => if let Some(ended) = self.check(position).await { return ended },
+                    () = sleep(self.pace.check_interval.min(self.pace.flush_interval)) => {
+                        if let Some(ended) = self.check(position).await { return ended }
+                        if let Err(error) = self.flush(position).await { return Ended::Failed(error) }
+                        flushed_at = Instant::now();
+                    }
+                }
+                continue;
+            }
+            let entries = match self.log.read(position.lsn, RUN_BYTES).await {
+                Ok(entries) => entries,
+                // The log was cut past this member while it was behind: it is loaded anew.
+                Err(error) if error.kind() == ErrorKind::LogGap => return Ended::Resettle,
+                // A damaged log is not the store's fault, but nothing beyond the damage is applied.
+                Err(error) => return Ended::Failed(Error::new(ErrorKind::Unavailable, "the log cannot be read").with_source(error)),
+            };
+            let mut points = 0;
+            let entries = entries.into_iter().take_while(|entry| {
+                let before = points;
+                points += entry.op.points();
+                before < RUN_POINTS
+            });
+            let run = match Run::new(position, entries.collect()) {
+                Ok(run) => run,
+                Err(error) => return Ended::Failed(error),
+            };
+            match member.store().apply(&Context::within(WRITE_TIMEOUT), &run).await {
+                Ok(reached) if reached.lsn > position.lsn => {
+                    position = reached;
+                    member.set_cursor(position.lsn);
+                }
+                Ok(reached) => {
+                    return Ended::Failed(Error::new(
+                        ErrorKind::Internal,
+                        format!("the store answered position {} to a run that ends at {}", reached.lsn, run.end().lsn),
+                    ));
+                }
+                // The store is not where we thought; it says where it is.
+                Err(error) if error.kind() == ErrorKind::LogGap => return self.after_gap(position, error).await,
+                Err(error) => return Ended::Failed(error),
+            }
+            if flushed_at.elapsed() >= self.pace.flush_interval {
+                if let Err(error) = self.flush(position).await {
+                    return Ended::Failed(error);
+                }
+                flushed_at = Instant::now();
+            }
+        }
+    }
+
+    /// A gap is settled again if the store has moved; a store that stands where we thought and
+    /// refuses the run all the same is broken.
+    async fn after_gap(&self, thought: Position, error: Error) -> Ended {
+        match self.member().store().position(&Context::within(CHECK_TIMEOUT)).await {
+            Ok(Some(said)) if said == thought => Ended::Failed(error),
+            Ok(_) => Ended::Resettle,
+            Err(error) => Ended::Failed(error),
+        }
+    }
+
+    /// Looks after an idle store: it answers, and it still is where it was.
+    async fn check(&self, position: Position) -> Option<Ended> {
+        let cx = Context::within(CHECK_TIMEOUT);
+        let store = self.member().store();
+        if let Err(error) = store.ping(&cx).await {
+            return Some(Ended::Failed(error));
+        }
+        match store.position(&cx).await {
+            Ok(Some(said)) if said == position => None,
+            Ok(None) if position.lsn == Lsn::ZERO => None,
+            Ok(_) => Some(Ended::Resettle),
+            Err(error) => Some(Ended::Failed(error)),
+        }
+    }
+
+    async fn flush(&self, position: Position) -> Result<(), Error> {
+        let member = self.member();
+        if member.is_volatile() || member.durable() >= position.lsn {
+            return Ok(());
+        }
+        let durable = member.store().flush(&Context::within(WRITE_TIMEOUT)).await?;
+        member.set_durable(durable.map_or(Lsn::ZERO, |position| position.lsn));
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! Bootstrap: loading an empty or hopelessly late member from another one while writes go on.
+//!
+//! The source is read while it moves from entry b to entry e. The target takes position b, and
+//! replaying from there makes it exact: every point carries the LSN that wrote it, so a replayed
+//! entry changes only what is older than itself. The log is held at b meanwhile.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_core::{
+    CollectionRef, Context, Error, ErrorKind, Fields, Position, RestoreStep, Result, ScrollQuery, VectorStore,
+};
+
+use crate::log::Log;
+use crate::tier::member::Member;
+use crate::tier::route;
+
+/// Points read and written at once.
+const PAGE: usize = 512;
+/// One page, read or written.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Ending a load includes making all of it durable.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Loads member `target` and answers the position that it continues from.
+///
+/// # Errors
+/// `Unavailable` if no member can be read from; whatever the source or the target run into.
+pub async fn load(members: &[Arc<Member>], target: usize, log: &dyn Log) -> Result<Position> {
+    let views: Vec<_> = members.iter().map(|member| member.view()).collect();
+    let first = log.checkpoint().position.lsn;
+    let Some(source) = route::bootstrap_source(&views, target, first) else {
+        return Err(Error::new(
+            ErrorKind::Unavailable,
+            format!("the log starts after entry {first}, and no other member can be read to load this one"),
+        ));
+    };
+    let (source, target) = (&members[source], &members[target]);
+    // Held before the cursor is read, so that the cut cannot pass the cursor in between.
+    let _hold = log.hold(first);
+    let base = log.position_at(source.cursor()).await?;
+    tracing::info!(member = %target.name(), source = %source.name(), at = %base.lsn, "loading");
+    restore(source, target, base).await?;
+    Ok(base)
+}
+
+async fn restore(source: &Member, target: &Member, base: Position) -> Result<()> {
+    let page = || Context::within(PAGE_TIMEOUT);
+    let (from, into) = (source.store(), target.store());
+    into.restore(&page(), RestoreStep::Begin).await?;
+    for info in from.collections(&page()).await? {
+        let collection = CollectionRef { name: info.spec.name.clone(), incarnation: info.incarnation };
+        into.restore(&page(), RestoreStep::Collection { spec: &info.spec, incarnation: info.incarnation }).await?;
+        let mut query = ScrollQuery { limit: PAGE, fields: Fields::ALL, ..ScrollQuery::default() };
+        loop {
+            let read = match from.scroll(&page(), &collection.name, &query).await {
+                Ok(read) if read.incarnation == collection.incarnation => read,
+                // Dropped meanwhile, perhaps created again: the replay does the same.
+                Ok(_) => break,
+                Err(error) if error.kind() == ErrorKind::NotFound => break,
+                Err(error) => return Err(error),
+            };
+            if !read.records.is_empty() {
+                let step = RestoreStep::Points { collection: &collection, records: &read.records };
+                into.restore(&page(), step).await?;
+            }
+            match read.next {
+                Some(next) => query.after = Some(next),
+                None => break,
+            }
+        }
+    }
+    into.restore(&Context::within(FINISH_TIMEOUT), RestoreStep::Finish { position: base }).await
+}

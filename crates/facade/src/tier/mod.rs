@@ -1,0 +1,494 @@
+//! The tier: one log, many stores.
+//!
+//! | module | idea |
+//! |---|---|
+//! | `member` | a store with its state and cursor |
+//! | `route` | which member is asked: plain decisions |
+//! | `write` | check, append, wait for a cursor |
+//! | `read` | ask the active member, then the next |
+//! | `applier` | the task that moves a member's cursor |
+//! | `bootstrap` | loading a member from another one |
+//! | `retention` | cutting the log |
+//! | `status` | what operators see |
+
+mod applier;
+mod bootstrap;
+pub(crate) mod member;
+pub(crate) mod read;
+pub(crate) mod retention;
+pub(crate) mod route;
+mod status;
+#[cfg(all(test, feature = "memory"))]
+mod tests;
+mod write;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_core::digest::{CollectionDigest, digest_store};
+use mainstay_core::{
+    CollectionName, CollectionSpec, Context, Error, ErrorKind, Fields, Filter, Guarded, Hit, Lsn, Payload,
+    PayloadPath, Point, PointId, Record, Result, ScrollPage, ScrollQuery, SearchQuery, VectorStore,
+};
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+pub use member::MemberState;
+pub use read::{MAX_IDS, Reader};
+pub use status::{LogStatus, MemberStatus, Status};
+
+use crate::answer::{Answer, MemberName, Written};
+use crate::backends;
+use crate::catalog::Catalog;
+use crate::config::{Ack, Config};
+use crate::log::Log;
+use applier::{Applier, Pace};
+use member::{Member, StateChanges};
+use read::MemberChanges;
+use route::View;
+
+/// Entries read at once while the catalog is built.
+const SCAN_BYTES: usize = 8 << 20;
+/// Hashing a member reads all of its ids; it may take this long.
+const DIGEST_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// What a tier goes by; [`Tier::open`] takes it from the config.
+#[derive(Clone, Debug)]
+pub struct TierOptions {
+    /// When a write counts as written.
+    pub ack: Ack,
+    /// Every call answers by then.
+    pub deadline: Duration,
+    /// Most points in one upsert.
+    pub max_batch_points: usize,
+    /// Most bytes in one upsert.
+    pub max_batch_bytes: usize,
+    /// Most bytes in the log.
+    pub log_max_bytes: u64,
+    /// How often idle members are checked.
+    pub check_interval: Duration,
+    /// How often what was applied is made durable.
+    pub flush_interval: Duration,
+    /// How long a close waits for running work.
+    pub close_timeout: Duration,
+}
+
+impl Default for TierOptions {
+    fn default() -> Self {
+        Self {
+            ack: Ack::Active,
+            deadline: Duration::from_secs(5),
+            max_batch_points: 10_000,
+            max_batch_bytes: 8 << 20,
+            log_max_bytes: 1 << 30,
+            check_interval: Duration::from_secs(5),
+            flush_interval: Duration::from_secs(5),
+            close_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// A store that becomes a member of a tier.
+pub struct MemberStore {
+    /// Its name in answers and status.
+    pub name: String,
+    /// The word of its backend.
+    pub backend: &'static str,
+    /// The store in its guard.
+    pub store: Arc<Guarded<dyn VectorStore>>,
+}
+
+/// An ordered chain of stores behind one log, used as if it were one store that never goes down.
+///
+/// Cloning is cheap; all clones are one tier. [`close`](Self::close) ends it; dropping the last
+/// clone ends it too, without the last flush, which costs a replay at the next start and no data.
+///
+/// ```no_run
+/// use mainstay::{CollectionName, CollectionSpec, Config, Distance, Point, SearchQuery, Tier};
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// let tier = Tier::open(Config::load("mainstay.toml")?).await?;
+/// let docs = CollectionName::new("docs")?;
+/// tier.create_collection(CollectionSpec::dense(docs.clone(), 2, Distance::Cosine)).await?;
+/// tier.upsert(&docs, vec![Point::new(1, vec![0.6, 0.8]).with_text("hello")]).await?;
+/// let answer = tier.search(&docs, SearchQuery::new(vec![0.6, 0.8])).await?;
+/// println!("{} hits from {}, level {}, lag {}", answer.value.len(), answer.served_by, answer.level, answer.lag);
+/// tier.close().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Tier {
+    owner: Arc<Owner>,
+}
+
+/// Owns the tasks and the word to stop; what the tasks share is apart, so that dropping the last
+/// tier ends them.
+struct Owner {
+    shared: Arc<Shared>,
+    closing: watch::Sender<bool>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// What calls and tasks share.
+pub(crate) struct Shared {
+    pub(crate) options: TierOptions,
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) catalog: Catalog,
+    pub(crate) members: Arc<[Arc<Member>]>,
+    changes: StateChanges,
+    closing: watch::Receiver<bool>,
+    owned: Mutex<JoinSet<()>>,
+}
+
+impl fmt::Debug for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tier").field("status", &self.status()).finish()
+    }
+}
+
+impl Tier {
+    /// Opens the tier of a config and waits until a member can serve, or every member has said that
+    /// it cannot; [`status`](Self::status) tells.
+    ///
+    /// # Errors
+    /// `Invalid` for a member whose backend is not compiled in, `Unavailable` if another process
+    /// holds the log, `Corrupt` if the log is damaged, and whatever the stores say at opening.
+    pub async fn open(config: Config) -> Result<Self> {
+        let (members, log) = backends::open(&config).await?;
+        Self::assemble(backends::tier_options(&config), log, members).await
+    }
+
+    /// Makes a tier of stores and a log of one's own, for backends from outside this workspace.
+    ///
+    /// # Errors
+    /// `Invalid` without a member or with two of one name; `Corrupt` if the log is damaged.
+    pub async fn assemble(options: TierOptions, log: Arc<dyn Log>, stores: Vec<MemberStore>) -> Result<Self> {
+        if stores.is_empty() {
+            return Err(Error::invalid("a tier needs at least one member"));
+        }
+        if let Some(twice) = stores.iter().enumerate().find(|(i, s)| stores[..*i].iter().any(|t| t.name == s.name)) {
+            return Err(Error::invalid(format!("two members are named `{}`", twice.1.name)));
+        }
+        let changes: StateChanges = Arc::new(watch::Sender::new(0));
+        let members: Arc<[Arc<Member>]> = stores
+            .into_iter()
+            .map(|s| Arc::new(Member::new(MemberName::new(&s.name), s.backend, s.store, Arc::clone(&changes))))
+            .collect();
+        let catalog = read_catalog(&*log).await?;
+        let (closing, closing_receiver) = watch::channel(false);
+        let pace = Pace { check_interval: options.check_interval, flush_interval: options.flush_interval };
+        let shared = Arc::new(Shared {
+            options,
+            log,
+            catalog,
+            members,
+            changes,
+            closing: closing_receiver.clone(),
+            owned: Mutex::new(JoinSet::new()),
+        });
+        let mut tasks = JoinSet::new();
+        for index in 0..shared.members.len() {
+            let applier = Applier {
+                members: Arc::clone(&shared.members),
+                index,
+                log: Arc::clone(&shared.log),
+                pace,
+                closing: closing_receiver.clone(),
+            };
+            tasks.spawn(applier.run());
+        }
+        tasks.spawn(retention::run(Arc::clone(&shared), closing_receiver));
+        let owner = Owner { shared, closing, tasks: Mutex::new(tasks) };
+        let tier = Self { owner: Arc::new(owner) };
+        tier.wait_for_first_member().await;
+        Ok(tier)
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.owner.shared
+    }
+
+    async fn wait_for_first_member(&self) {
+        let mut states = self.shared().changes.subscribe();
+        let ready = states.wait_for(|_| {
+            let conditions: Vec<_> = self.shared().members.iter().map(|member| member.condition()).collect();
+            conditions.iter().any(|c| c.state == MemberState::Live) || conditions.iter().all(|c| c.settled && c.state == MemberState::Down)
+        });
+        // A deadline that passes leaves members on their way; the status tells.
+        let _ = timeout(self.shared().options.deadline, ready).await;
+    }
+
+    /// Creates a collection.
+    ///
+    /// # Errors
+    /// `Invalid` for a spec that breaks a rule, `AlreadyExists` if the name is taken; otherwise as
+    /// [`upsert`](Self::upsert).
+    pub async fn create_collection(&self, spec: CollectionSpec) -> Result<Written> {
+        Arc::clone(self.shared()).create_collection(spec).await
+    }
+
+    /// Drops a collection with all its points.
+    ///
+    /// # Errors
+    /// `NotFound` if it is not there; otherwise as [`upsert`](Self::upsert).
+    pub async fn drop_collection(&self, name: &CollectionName) -> Result<Written> {
+        Arc::clone(self.shared()).drop_collection(name.clone()).await
+    }
+
+    /// Writes whole points in place of the ones with the same ids. Of points with one id in a
+    /// batch, the last one stands. A batch is logged as a whole or not at all.
+    ///
+    /// # Errors
+    /// `Invalid` and `NotFound` for the caller to mend: nothing was logged. An error whose effect is
+    /// `Unknown` names the LSN: the write is in the log or may be, and a later read
+    /// [`at_least`](Reader::at_least) that LSN tells. `StorageFull` or `Unavailable` if the log takes no
+    /// more writes.
+    pub async fn upsert(&self, collection: &CollectionName, points: Vec<Point>) -> Result<Written> {
+        self.shared().upsert(collection, points).await
+    }
+
+    /// Removes points by id; ids that are not there are passed over.
+    ///
+    /// # Errors
+    /// As [`upsert`](Self::upsert).
+    pub async fn delete(&self, collection: &CollectionName, ids: &[PointId]) -> Result<Written> {
+        self.shared().delete(collection, ids).await
+    }
+
+    /// Removes the points that a filter accepts now.
+    ///
+    /// # Errors
+    /// As [`upsert`](Self::upsert), and as a read, because the filter is resolved to ids first.
+    pub async fn delete_by_filter(&self, collection: &CollectionName, filter: &Filter) -> Result<Written> {
+        self.shared().delete_by_filter(collection, filter).await
+    }
+
+    /// Puts these top-level payload keys in place of the ones there.
+    ///
+    /// # Errors
+    /// As [`upsert`](Self::upsert).
+    pub async fn set_payload(&self, collection: &CollectionName, ids: &[PointId], payload: Payload) -> Result<Written> {
+        self.shared().set_payload(collection, ids, payload).await
+    }
+
+    /// Removes the payload values at these paths.
+    ///
+    /// # Errors
+    /// As [`upsert`](Self::upsert).
+    pub async fn delete_payload(
+        &self,
+        collection: &CollectionName,
+        ids: &[PointId],
+        paths: Vec<PayloadPath>,
+    ) -> Result<Written> {
+        self.shared().delete_payload(collection, ids, paths).await
+    }
+
+    /// Puts this payload in place of the whole payload.
+    ///
+    /// # Errors
+    /// As [`upsert`](Self::upsert).
+    pub async fn overwrite_payload(
+        &self,
+        collection: &CollectionName,
+        ids: &[PointId],
+        payload: Payload,
+    ) -> Result<Written> {
+        self.shared().overwrite_payload(collection, ids, payload).await
+    }
+
+    /// Reads with conditions.
+    pub fn reader(&self) -> Reader<'_> {
+        Reader::new(self.shared())
+    }
+
+    /// The nearest points to a vector.
+    ///
+    /// # Errors
+    /// As [`Reader::search`].
+    pub async fn search(&self, collection: &CollectionName, query: SearchQuery) -> Result<Answer<Vec<Hit>>> {
+        self.reader().search(collection, query).await
+    }
+
+    /// The points with these ids that are there.
+    ///
+    /// # Errors
+    /// As [`Reader::get`].
+    pub async fn get(&self, collection: &CollectionName, ids: &[PointId], fields: &Fields) -> Result<Answer<Vec<Record>>> {
+        self.reader().get(collection, ids, fields).await
+    }
+
+    /// A page of points, ids ascending.
+    ///
+    /// # Errors
+    /// As [`Reader::scroll`].
+    pub async fn scroll(&self, collection: &CollectionName, query: &ScrollQuery) -> Result<Answer<ScrollPage>> {
+        self.reader().scroll(collection, query).await
+    }
+
+    /// How many points there are, or how many of them a filter accepts.
+    ///
+    /// # Errors
+    /// As [`Reader::count`].
+    pub async fn count(&self, collection: &CollectionName, filter: Option<&Filter>) -> Result<Answer<u64>> {
+        self.reader().count(collection, filter).await
+    }
+
+    /// The collections at the end of the log, by name.
+    pub fn collections(&self) -> Vec<CollectionSpec> {
+        self.shared().catalog.specs()
+    }
+
+    /// The collection of this name.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn collection(&self, name: &CollectionName) -> Result<CollectionSpec> {
+        Ok((*self.shared().catalog.get(name)?.spec).clone())
+    }
+
+    /// Members, log and service level at this moment.
+    pub fn status(&self) -> Status {
+        status::of(self.shared())
+    }
+
+    /// The last entry of the log.
+    pub fn log_end(&self) -> Lsn {
+        self.shared().log.bounds().last
+    }
+
+    /// Waits until every member is live and at the end that the log has now.
+    ///
+    /// # Errors
+    /// `Timeout`, naming the members that are not there yet and why.
+    pub async fn wait_caught_up(&self, within: Duration) -> Result<()> {
+        let shared = self.shared();
+        let end = shared.log.bounds().last;
+        let mut moved = shared.follow_members();
+        let late = || shared.members.iter().filter(move |m| m.cursor() < end || m.state() != MemberState::Live);
+        let all_there = async {
+            while late().next().is_some() {
+                moved.changed().await;
+            }
+        };
+        if timeout(within, all_there).await.is_ok() {
+            return Ok(());
+        }
+        let texts: Vec<_> = late()
+            .map(|member| {
+                let condition = member.condition();
+                let reason = condition.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+                format!("`{}` is {} at entry {}{reason}", member.name(), condition.state, member.cursor())
+            })
+            .collect();
+        Err(Error::new(ErrorKind::Timeout, format!("not caught up with entry {end}: {}", texts.join("; "))))
+    }
+
+    /// Waits until what is applied so far is durable in every durable member.
+    ///
+    /// # Errors
+    /// `Timeout`, as [`wait_caught_up`](Self::wait_caught_up).
+    pub async fn wait_durable(&self, within: Duration) -> Result<()> {
+        let end = self.shared().log.bounds().last;
+        let durable = async {
+            for member in self.shared().members.iter().filter(|member| !member.is_volatile()) {
+                // An error means that the member is gone with the tier.
+                let _ = member.watch_durable().wait_for(|durable| *durable >= end).await;
+            }
+        };
+        timeout(within, durable)
+            .await
+            .map_err(|_| Error::new(ErrorKind::Timeout, format!("not every durable member holds entry {end} durably")))
+    }
+
+    /// A content hash of every collection of one member.
+    ///
+    /// # Errors
+    /// `Invalid` for an unknown member; whatever the member runs into.
+    pub async fn digest(&self, member: &str) -> Result<Vec<CollectionDigest>> {
+        let member = &self.shared().members[self.shared().member_index(member)?];
+        digest_store(&**member.store(), &Context::within(DIGEST_TIMEOUT)).await
+    }
+
+    /// Ends the tier: refuses new writes, lets appliers finish what they are at, flushes and closes the
+    /// stores and the log. What a member had not applied is in the log and follows at the next start.
+    ///
+    /// # Errors
+    /// `Timeout` if work did not end in time (it is aborted, and nothing acked is lost); whatever closing
+    /// the log runs into.
+    pub async fn close(&self) -> Result<()> {
+        let shared = self.shared();
+        let _ = self.owner.closing.send(true);
+        let mut tasks = std::mem::take(&mut *self.owner.tasks.lock());
+        let mut owned = std::mem::take(&mut *shared.owned.lock());
+        let ended = timeout(shared.options.close_timeout, async {
+            while owned.join_next().await.is_some() {}
+            while tasks.join_next().await.is_some() {}
+        });
+        let ended = ended.await.is_ok();
+        drop((tasks, owned));
+        shared.log.close().await?;
+        if ended {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Timeout, "a member did not end its work in time and was abandoned; the log has the rest"))
+    }
+}
+
+impl Shared {
+    pub(crate) fn views(&self) -> Vec<View> {
+        self.members.iter().map(|member| member.view()).collect()
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        *self.closing.borrow() || self.closing.has_changed().is_err()
+    }
+
+    pub(crate) fn follow_members(&self) -> MemberChanges {
+        MemberChanges::new(&self.members, self.changes.subscribe())
+    }
+
+    pub(crate) fn member_index(&self, name: &str) -> Result<usize> {
+        self.members.iter().position(|member| member.name().as_str() == name).ok_or_else(|| {
+            let known: Vec<_> = self.members.iter().map(|member| member.name().as_str()).collect();
+            Error::invalid(format!("there is no member `{name}`; the tier has {}", known.join(", ")))
+        })
+    }
+
+    /// Runs work that must not end with its caller; [`Tier::close`] waits for it.
+    pub(crate) async fn own<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let (send, answer) = oneshot::channel();
+        {
+            let mut owned = self.owned.lock();
+            while owned.try_join_next().is_some() {}
+            // Nobody listens any more if the caller stopped waiting.
+            owned.spawn(async move { drop(send.send(work.await)) });
+        }
+        answer.await.unwrap_or_else(|_| Err(read::closing()))
+    }
+}
+
+/// Waits until the tier closes; that it is gone means the same.
+pub(crate) async fn until_closing(closing: &mut watch::Receiver<bool>) {
+    let _ = closing.wait_for(|closing| *closing).await;
+}
+
+/// The collections at the end of the log.
+async fn read_catalog(log: &dyn Log) -> Result<Catalog> {
+    let checkpoint = log.checkpoint();
+    let catalog = Catalog::new(checkpoint.collections);
+    let end = log.bounds().last;
+    let mut at = checkpoint.position.lsn;
+    while at < end {
+        let entries = log.read(at, SCAN_BYTES).await?;
+        let Some(last) = entries.last() else { break };
+        at = last.lsn;
+        entries.iter().for_each(|entry| catalog.observe(entry));
+    }
+    Ok(catalog)
+}

@@ -1,0 +1,239 @@
+//! Reads: the active member first, and on a failure the next one, within the same call.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use mainstay_core::query::{check_limit, unique_ids};
+use mainstay_core::{
+    CollectionName, Context, Error, ErrorKind, Fields, Filter, Guarded, Hit, Lsn, PointId, Record, Result,
+    ScrollPage, ScrollQuery, SearchQuery, VectorStore,
+};
+use tokio::time::timeout_at;
+
+use crate::answer::Answer;
+use crate::tier::Shared;
+use crate::tier::member::Member;
+use crate::tier::route::{self, View};
+
+/// Most ids in one `get` or delete.
+pub const MAX_IDS: usize = 10_000;
+
+/// Reads with conditions: at least an LSN, by a deadline, from one member.
+#[derive(Clone, Copy)]
+#[must_use = "a reader reads nothing by itself"]
+pub struct Reader<'a> {
+    tier: &'a Shared,
+    at_least: Lsn,
+    deadline: Duration,
+    from: Option<usize>,
+}
+
+type Guard = Guarded<dyn VectorStore>;
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(tier: &'a Shared) -> Self {
+        Self { tier, at_least: Lsn::ZERO, deadline: tier.options.deadline, from: None }
+    }
+
+    /// Only an answer that holds everything up to this LSN, such as that of an earlier write. The
+    /// read waits for a member that does, up to its deadline.
+    pub fn at_least(mut self, lsn: Lsn) -> Self {
+        self.at_least = lsn;
+        self
+    }
+
+    /// Another deadline than the tier's.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Only this member, for comparing members; nothing falls through.
+    ///
+    /// # Errors
+    /// `Invalid` with the members' names if there is none of this name.
+    pub fn from_member(mut self, name: &str) -> Result<Self> {
+        self.from = Some(self.tier.member_index(name)?);
+        Ok(self)
+    }
+
+    /// The nearest points to a vector.
+    ///
+    /// # Errors
+    /// `Invalid` and `NotFound` for the caller to mend; `Unavailable` or `Timeout` if no member
+    /// could answer by the deadline.
+    pub async fn search(&self, collection: &CollectionName, query: SearchQuery) -> Result<Answer<Vec<Hit>>> {
+        let spec = self.tier.catalog.get(collection)?.spec;
+        if let Some(filter) = &query.filter {
+            filter.check()?;
+        }
+        let query = &query.admit(&spec)?;
+        self.ask("search", |store, cx| Box::pin(async move { store.search(&cx, collection, query).await })).await
+    }
+
+    /// The points with these ids that are there.
+    ///
+    /// # Errors
+    /// As [`search`](Self::search); `Invalid` for more than [`MAX_IDS`] ids.
+    pub async fn get(&self, collection: &CollectionName, ids: &[PointId], fields: &Fields) -> Result<Answer<Vec<Record>>> {
+        self.tier.catalog.get(collection)?;
+        check_ids(ids)?;
+        let ids = &unique_ids(ids);
+        self.ask("get", |store, cx| Box::pin(async move { store.get(&cx, collection, ids, fields).await })).await
+    }
+
+    /// A page of points, ids ascending.
+    ///
+    /// # Errors
+    /// As [`search`](Self::search).
+    pub async fn scroll(&self, collection: &CollectionName, query: &ScrollQuery) -> Result<Answer<ScrollPage>> {
+        self.tier.catalog.get(collection)?;
+        check_limit(query.limit)?;
+        if let Some(filter) = &query.filter {
+            filter.check()?;
+        }
+        self.ask("scroll", |store, cx| Box::pin(async move { store.scroll(&cx, collection, query).await })).await
+    }
+
+    /// How many points there are, or how many of them a filter accepts.
+    ///
+    /// # Errors
+    /// As [`search`](Self::search).
+    pub async fn count(&self, collection: &CollectionName, filter: Option<&Filter>) -> Result<Answer<u64>> {
+        self.tier.catalog.get(collection)?;
+        if let Some(filter) = filter {
+            filter.check()?;
+        }
+        self.ask("count", |store, cx| Box::pin(async move { store.count(&cx, collection, filter).await })).await
+    }
+
+    async fn ask<'s, T>(
+        &'s self,
+        operation: &'static str,
+        call: impl Fn(&'s Guard, Context) -> BoxFuture<'s, Result<T>>,
+    ) -> Result<Answer<T>> {
+        let cx = Context::within(self.deadline);
+        let order = self.candidates(&cx, operation).await?;
+        let mut failures: Vec<Error> = Vec::new();
+        for (asked, index) in order.iter().enumerate() {
+            let member = &self.tier.members[*index];
+            let left = u32::try_from(order.len() - asked).unwrap_or(u32::MAX);
+            // Whoever hangs must leave time for those after it.
+            let cx = cx.at_most(cx.remaining() / left);
+            let cursor = member.cursor();
+            match call(member.store(), cx).await {
+                Ok(value) => return Ok(self.answer(value, *index, cursor)),
+                Err(error) => {
+                    tracing::debug!(member = %member.name(), operation, %error, "read moves on");
+                    if error.kind().counts_on_breaker() {
+                        member.suspect();
+                    }
+                    failures.push(error);
+                }
+            }
+        }
+        Err(self.all_failed(failures))
+    }
+
+    fn answer<T>(&self, value: T, index: usize, cursor: Lsn) -> Answer<T> {
+        let member = &self.tier.members[index];
+        let level = if index == 0 { crate::ServiceLevel::Normal } else { route::level(&self.tier.views(), index) };
+        Answer { value, served_by: member.name().clone(), level, lag: cursor.lag_behind(self.tier.log.bounds().last), cursor }
+    }
+
+    /// The error that says most: what a store that works said about the call before what a store
+    /// that does not work said about itself.
+    fn all_failed(&self, failures: Vec<Error>) -> Error {
+        let texts: Vec<_> = failures.iter().map(ToString::to_string).collect();
+        let of_the_call = |error: &Error| !error.kind().counts_on_breaker() && error.kind() != ErrorKind::BreakerOpen;
+        let (worst, best): (Vec<_>, Vec<_>) = failures.into_iter().partition(|error| !of_the_call(error));
+        match best.into_iter().next() {
+            Some(error) => error,
+            None if worst.len() == 1 => worst.into_iter().next().unwrap_or_else(no_member),
+            None => Error::new(
+                ErrorKind::Unavailable,
+                format!("no member could answer: {}", texts.join("; ")),
+            ),
+        }
+    }
+
+    /// Who is asked, in order; waits for somebody to be there.
+    async fn candidates(&self, cx: &Context, operation: &'static str) -> Result<Vec<usize>> {
+        let end = self.tier.log.bounds().last;
+        if self.at_least > end {
+            return Err(Error::invalid(format!(
+                "a read at least at entry {} was asked for, but the log ends at entry {end}",
+                self.at_least
+            ))
+            .with_operation(operation));
+        }
+        let mut moved = self.tier.follow_members();
+        loop {
+            let order = self.order(&self.tier.views());
+            if !order.is_empty() {
+                return Ok(order);
+            }
+            if self.tier.is_closing() {
+                return Err(closing());
+            }
+            if timeout_at(cx.deadline, moved.changed()).await.is_err() {
+                return Err(Error::new(
+                    ErrorKind::Unavailable,
+                    if self.at_least > Lsn::ZERO {
+                        format!("no member that can answer reached entry {} by the deadline", self.at_least)
+                    } else {
+                        "no member can answer: each is being loaded or quarantined".to_owned()
+                    },
+                )
+                .with_operation(operation));
+            }
+        }
+    }
+
+    fn order(&self, views: &[View]) -> Vec<usize> {
+        let mut order = route::read_order(views, self.at_least);
+        if let Some(only) = self.from {
+            order.retain(|index| *index == only);
+        }
+        order
+    }
+}
+
+/// Refuses a list of ids that is empty or too long.
+pub(crate) fn check_ids(ids: &[PointId]) -> Result<()> {
+    match ids.len() {
+        0 => Err(Error::invalid("the list of ids is empty")),
+        1..=MAX_IDS => Ok(()),
+        n => Err(Error::invalid(format!("{n} ids were given; at most {MAX_IDS} are allowed in one call"))),
+    }
+}
+
+pub(crate) fn closing() -> Error {
+    Error::new(ErrorKind::Unavailable, "the tier is closed")
+}
+
+fn no_member() -> Error {
+    Error::new(ErrorKind::Unavailable, "no member can answer")
+}
+
+/// Wakes when a member's state or cursor changes.
+pub(crate) struct MemberChanges {
+    receivers: Vec<tokio::sync::watch::Receiver<Lsn>>,
+    states: tokio::sync::watch::Receiver<u64>,
+}
+
+impl MemberChanges {
+    pub(crate) fn new(members: &[std::sync::Arc<Member>], states: tokio::sync::watch::Receiver<u64>) -> Self {
+        Self { receivers: members.iter().map(|member| member.watch_cursor()).collect(), states }
+    }
+
+    /// Waits for the next change.
+    pub(crate) async fn changed(&mut self) {
+        let cursors = self.receivers.iter_mut().map(|receiver| Box::pin(receiver.changed()));
+        // An error would mean that a member is gone, which is a change too.
+        tokio::select! {
+            _ = futures::future::select_all(cursors) => {}
+            _ = self.states.changed() => {}
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Retention: cutting the log at what every durable member holds durably.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_core::{Lsn, Result};
+use tokio::sync::watch;
+
+use crate::tier::{Shared, until_closing};
+
+/// How often the task looks whether the log can be cut.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// A cut is worth its cost from this share of the log's `max_bytes` on.
+const WORTHWHILE_SHARE: u64 = 16;
+/// From this share of `max_bytes` on (in percent), members that are late no longer hold the log.
+const PRESSED_PERCENT: u64 = 80;
+
+/// What a decision knows of one member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Everything up to this LSN outlives a crash of the member.
+    pub durable: Lsn,
+    /// Whether the member starts empty after its process ended.
+    pub volatile: bool,
+}
+
+/// What a decision knows of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Bytes that the log holds.
+    pub bytes: u64,
+    /// Bytes that it may hold.
+    pub max_bytes: u64,
+    /// The LSN before its first entry.
+    pub start: Lsn,
+}
+
+/// Up to which LSN the log may be cut now; `None` if it is not worth it.
+///
+/// The cut is what every durable member holds durably. When the log is nearly full, a late member
+/// no longer holds it (it is loaded from another one later), but never is an entry cut that no
+/// durable member holds. A tier without a durable member keeps its whole log: it is the only copy.
+pub fn cut(extent: Extent, members: &[Holder]) -> Option<Lsn> {
+    let durable = || members.iter().filter(|member| !member.volatile).map(|member| member.durable);
+    let pressed = extent.bytes >= extent.max_bytes / 100 * PRESSED_PERCENT;
+    let worthwhile = extent.bytes >= extent.max_bytes / WORTHWHILE_SHARE;
+    let to = if pressed { durable().max() } else { durable().min() }?;
+    (worthwhile && to > extent.start).then_some(to)
+}
+
+/// Cuts the log as members become durable, until the tier closes.
+pub async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(INTERVAL) => {}
+            () = until_closing(&mut closing) => return,
+        }
+        if let Err(error) = cut_once(&shared).await {
+            tracing::warn!(%error, "the log was not cut");
+        }
+    }
+}
+
+async fn cut_once(shared: &Shared) -> Result<()> {
+    let bounds = shared.log.bounds();
+    let extent = Extent {
+        bytes: bounds.bytes,
+        max_bytes: shared.options.log_max_bytes,
+        start: shared.log.checkpoint().position.lsn,
+    };
+    let holders: Vec<_> = shared
+        .members
+        .iter()
+        .map(|member| Holder { durable: member.durable(), volatile: member.is_volatile() })
+        .collect();
+    let Some(to) = cut(extent, &holders) else { return Ok(()) };
+    let reached = shared.log.truncate_before(to.next(), shared.catalog.at(to)).await?;
+    tracing::info!(asked = %to, %reached, "log cut");
+    shared.catalog.cut(reached);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn extent(bytes: u64) -> Extent {
+        Extent { bytes, max_bytes: 1_000, start: Lsn(10) }
+    }
+
+    fn holder(durable: u64) -> Holder {
+        Holder { durable: Lsn(durable), volatile: false }
+    }
+
+    const VOLATILE: Holder = Holder { durable: Lsn::ZERO, volatile: true };
+
+    #[test]
+    fn the_log_is_cut_at_what_every_durable_member_holds() {
+        assert_eq!(cut(extent(500), &[holder(90), holder(50), VOLATILE]), Some(Lsn(50)));
+        assert_eq!(cut(extent(500), &[holder(90), holder(10)]), None);
+        assert_eq!(cut(extent(10), &[holder(90)]), None);
+    }
+
+    #[test]
+    fn a_late_member_does_not_hold_a_full_log() {
+        assert_eq!(cut(extent(900), &[holder(90), holder(0)]), Some(Lsn(90)));
+    }
+
+    #[test]
+    fn the_only_copy_is_never_cut() {
+        assert_eq!(cut(extent(1_000), &[VOLATILE, VOLATILE]), None);
+        assert_eq!(cut(extent(1_000), &[VOLATILE, holder(0)]), None);
+    }
+}

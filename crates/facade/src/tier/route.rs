@@ -1,0 +1,130 @@
+//! Which member is asked, and in what order: plain decisions over a view of the members.
+
+use mainstay_core::Lsn;
+
+use crate::answer::ServiceLevel;
+use crate::tier::member::MemberState;
+
+/// What a decision knows of one member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Its state.
+    pub state: MemberState,
+    /// Everything up to this LSN is in it.
+    pub cursor: Lsn,
+    /// Whether its breaker refuses calls.
+    pub breaker_open: bool,
+    /// Whether it starts empty after its process ended.
+    pub volatile: bool,
+}
+
+impl View {
+    /// Whether reads may be served by it without saying that they are behind.
+    fn is_well(&self) -> bool {
+        self.state == MemberState::Live && !self.breaker_open
+    }
+}
+
+/// The active member: the first that is live and whose breaker lets calls through; it serves reads
+/// first, and its cursor acks writes.
+pub fn active(members: &[View]) -> Option<usize> {
+    members.iter().position(View::is_well)
+}
+
+/// The members to ask for a read, in order: well ones by preference, then those that are behind or
+/// ailing, the freshest first, because an answer that says how old it is beats an error. A member
+/// that is behind `at_least`, is being loaded or is quarantined is not asked; one that is down has
+/// no cursor to trust and is asked only by who wants no certain LSN.
+pub fn read_order(members: &[View], at_least: Lsn) -> Vec<usize> {
+    let can_answer = |view: &View| match view.state {
+        MemberState::Live | MemberState::CatchingUp => view.cursor >= at_least,
+        MemberState::Down => at_least == Lsn::ZERO,
+        MemberState::Bootstrapping | MemberState::Quarantined => false,
+    };
+    let (mut order, mut last_resort): (Vec<usize>, Vec<usize>) =
+        (0..members.len()).filter(|i| can_answer(&members[*i])).partition(|i| members[*i].is_well());
+    last_resort.sort_by_key(|i| (members[*i].breaker_open, std::cmp::Reverse(members[*i].cursor)));
+    order.append(&mut last_resort);
+    order
+}
+
+/// The service level when this member serves.
+pub fn level(members: &[View], serving: usize) -> ServiceLevel {
+    if serving == 0 {
+        return ServiceLevel::Normal;
+    }
+    let durable_is_well = members.iter().any(|view| !view.volatile && view.is_well());
+    match members.get(serving) {
+        Some(view) if view.volatile && !durable_is_well => ServiceLevel::MemoryOnly,
+        Some(_) => ServiceLevel::Standby,
+        None => ServiceLevel::Unavailable,
+    }
+}
+
+/// Where another member's state is best read from to load member `target`: among those at or after
+/// `first` (so that the log continues from there), well ones before others, then the one furthest on.
+pub fn bootstrap_source(members: &[View], target: usize, first: Lsn) -> Option<usize> {
+    (0..members.len())
+        .filter(|i| *i != target)
+        .filter(|i| matches!(members[*i].state, MemberState::Live | MemberState::CatchingUp))
+        .filter(|i| members[*i].cursor >= first)
+        .max_by_key(|i| (members[*i].is_well(), members[*i].cursor, std::cmp::Reverse(*i)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use MemberState::{Bootstrapping, CatchingUp, Down, Live, Quarantined};
+
+    fn view(state: MemberState, cursor: u64) -> View {
+        View { state, cursor: Lsn(cursor), breaker_open: false, volatile: false }
+    }
+
+    #[test]
+    fn live_members_are_asked_by_preference_then_the_freshest() {
+        let members = [view(Down, 5), view(CatchingUp, 7), view(Live, 9), view(Live, 10)];
+        assert_eq!(read_order(&members, Lsn(0)), [2, 3, 1, 0]);
+        assert_eq!(active(&members), Some(2));
+    }
+
+    #[test]
+    fn a_member_behind_the_wanted_lsn_is_not_asked() {
+        let members = [view(Live, 5), view(Live, 9)];
+        assert_eq!(read_order(&members, Lsn(6)), [1]);
+    }
+
+    #[test]
+    fn an_open_breaker_moves_a_member_to_the_end() {
+        let mut members = [view(Live, 9), view(Live, 9), view(CatchingUp, 3)];
+        members[0].breaker_open = true;
+        assert_eq!(read_order(&members, Lsn(0)), [1, 2, 0]);
+        assert_eq!(active(&members), Some(1));
+    }
+
+    #[test]
+    fn half_loaded_and_quarantined_members_never_answer() {
+        let members = [view(Bootstrapping, 0), view(Quarantined, 9)];
+        assert!(read_order(&members, Lsn(0)).is_empty());
+        assert_eq!(active(&members), None);
+        assert_eq!(bootstrap_source(&members, 0, Lsn(0)), None);
+    }
+
+    #[test]
+    fn the_level_says_who_serves() {
+        let mut members = [view(Live, 1), view(Live, 1), view(Live, 1)];
+        members[2].volatile = true;
+        assert_eq!(level(&members, 0), ServiceLevel::Normal);
+        assert_eq!(level(&members, 2), ServiceLevel::Standby);
+        members[0].state = Down;
+        members[1].state = Down;
+        assert_eq!(level(&members, 2), ServiceLevel::MemoryOnly);
+        assert_eq!(level(&members, 1), ServiceLevel::Standby);
+    }
+
+    #[test]
+    fn a_member_is_loaded_from_the_one_that_is_furthest_on_and_not_behind_the_log() {
+        let members = [view(Bootstrapping, 0), view(Live, 4), view(Live, 9)];
+        assert_eq!(bootstrap_source(&members, 0, Lsn(5)), Some(2));
+        assert_eq!(bootstrap_source(&members, 0, Lsn(10)), None);
+    }
+}

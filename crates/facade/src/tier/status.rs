@@ -1,0 +1,103 @@
+//! What operators see of a tier.
+
+use std::time::Duration;
+
+use mainstay_core::{BreakerState, LogIdentity, Lsn};
+
+use crate::answer::{MemberName, ServiceLevel};
+use crate::tier::member::MemberState;
+use crate::tier::{Shared, route};
+
+/// Members, log and service level at one moment.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// How well the tier serves.
+    pub level: ServiceLevel,
+    /// The member that serves reads first and acks writes; `None` if there is none.
+    pub active: Option<MemberName>,
+    /// The members in order.
+    pub members: Vec<MemberStatus>,
+    /// The log.
+    pub log: LogStatus,
+    /// How many collections there are.
+    pub collections: usize,
+}
+
+/// One member at one moment.
+#[derive(Clone, Debug)]
+pub struct MemberStatus {
+    /// Its name.
+    pub name: MemberName,
+    /// The word of its backend.
+    pub backend: &'static str,
+    /// What it is doing.
+    pub state: MemberState,
+    /// For how long.
+    pub for_time: Duration,
+    /// Everything up to this LSN is in it.
+    pub cursor: Lsn,
+    /// Everything up to this LSN outlives a crash of the machine; `None` for a volatile member.
+    pub durable: Option<Lsn>,
+    /// How many entries it is behind the log.
+    pub lag: u64,
+    /// The state of its breaker.
+    pub breaker: BreakerState,
+    /// Why it was last not well.
+    pub last_error: Option<String>,
+    /// The entry that it refused, if it is quarantined for one.
+    pub refused_entry: Option<Lsn>,
+    /// Bytes of memory that its store measured itself to hold, if it measures.
+    pub memory_bytes: Option<u64>,
+}
+
+/// The log at one moment.
+#[derive(Clone, Debug)]
+pub struct LogStatus {
+    /// Its id and epoch.
+    pub identity: LogIdentity,
+    /// Its first entry; one more than `last` if it is empty.
+    pub first: Lsn,
+    /// Its last entry.
+    pub last: Lsn,
+    /// Bytes of its entries.
+    pub bytes: u64,
+    /// Bytes that it may hold.
+    pub max_bytes: u64,
+}
+
+pub(crate) fn of(shared: &Shared) -> Status {
+    let bounds = shared.log.bounds();
+    let views = shared.views();
+    let active = route::active(&views);
+    let serving = active.or_else(|| route::read_order(&views, Lsn::ZERO).first().copied());
+    let members = shared.members.iter().map(|member| {
+        let condition = member.condition();
+        let cursor = member.cursor();
+        MemberStatus {
+            name: member.name().clone(),
+            backend: member.backend(),
+            state: condition.state,
+            for_time: condition.since.elapsed(),
+            cursor,
+            durable: (!member.is_volatile()).then(|| member.durable()),
+            lag: cursor.lag_behind(bounds.last),
+            breaker: member.store().breaker().state(),
+            last_error: condition.reason,
+            refused_entry: condition.entry,
+            memory_bytes: mainstay_core::VectorStore::memory_bytes(&**member.store()),
+        }
+    });
+    Status {
+        level: serving.map_or(ServiceLevel::Unavailable, |serving| route::level(&views, serving)),
+        active: active.map(|active| shared.members[active].name().clone()),
+        members: members.collect(),
+        log: LogStatus {
+            identity: shared.log.identity(),
+            first: bounds.first,
+            last: bounds.last,
+            bytes: bounds.bytes,
+            max_bytes: shared.options.log_max_bytes,
+        },
+        collections: shared.catalog.specs().len(),
+    }
+}

@@ -1,0 +1,223 @@
+//! Writes: checked, appended to the log, then acked by a cursor.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use mainstay_core::query::unique_ids;
+use mainstay_core::spec::check_payload_depth;
+use mainstay_core::{
+    CollectionName, CollectionSpec, Context, Effect, Error, ErrorKind, Fields, Filter, Lsn, Op, Payload,
+    PayloadPatch, PayloadPath, Point, PointId, Result, ScrollQuery,
+};
+use tokio::time::timeout_at;
+
+use crate::answer::Written;
+use crate::config::Ack;
+use crate::log::{MAX_ENTRY_BYTES, split_points};
+use crate::tier::Shared;
+use crate::tier::read::{Reader, check_ids, closing};
+use crate::tier::route;
+
+/// Most bytes of one point or payload: an entry holds at least one point whatever its encoding adds.
+pub const MAX_POINT_BYTES: usize = MAX_ENTRY_BYTES / 2;
+
+impl Shared {
+    pub(crate) async fn create_collection(self: Arc<Self>, spec: CollectionSpec) -> Result<Written> {
+        spec.check()?;
+        let shared = Arc::clone(&self);
+        // Owned by the tier, not by the caller: a caller that stops waiting must not leave the
+        // catalog without a collection that is in the log.
+        let lsn = self
+            .own(async move {
+                let claim = shared.catalog.claim_new(&spec.name)?;
+                let op = Op::CreateCollection(spec.clone());
+                let lsn = shared.append(vec![op.clone()]).await?;
+                claim.logged(lsn, &op);
+                Ok(lsn)
+            })
+            .await?;
+        self.ack(lsn, 0).await
+    }
+
+    pub(crate) async fn drop_collection(self: Arc<Self>, name: CollectionName) -> Result<Written> {
+        let shared = Arc::clone(&self);
+        let lsn = self
+            .own(async move {
+                let (claim, collection) = shared.catalog.claim_drop(&name)?;
+                let op = Op::DropCollection(collection.reference());
+                let lsn = shared.append(vec![op.clone()]).await?;
+                claim.logged(lsn, &op);
+                Ok(lsn)
+            })
+            .await?;
+        self.ack(lsn, 0).await
+    }
+
+    pub(crate) async fn upsert(&self, name: &CollectionName, points: Vec<Point>) -> Result<Written> {
+        let collection = self.catalog.get(name)?;
+        let points = self.admit(&collection.spec, points)?;
+        let count = points.len() as u64;
+        let reference = collection.reference();
+        let ops = split_points(points)
+            .into_iter()
+            .map(|points| Op::Upsert { collection: reference.clone(), points })
+            .collect();
+        let lsn = self.append(ops).await?;
+        self.ack(lsn, count).await
+    }
+
+    /// Checks a batch; of points with one id the last one stands.
+    fn admit(&self, spec: &CollectionSpec, points: Vec<Point>) -> Result<Vec<Arc<Point>>> {
+        let fail = |text: String| Err(Error::invalid(text).with_collection(&spec.name));
+        let (most_points, most_bytes) = (self.options.max_batch_points, self.options.max_batch_bytes);
+        if points.is_empty() {
+            return fail("the batch is empty".into());
+        }
+        if points.len() > most_points {
+            return fail(format!(
+                "the batch has {} points; at most {most_points} are allowed (tier.max_batch_points), so send it in parts",
+                points.len()
+            ));
+        }
+        let bytes: usize = points.iter().map(Point::size_bytes).sum();
+        if bytes > most_bytes {
+            return fail(format!(
+                "the batch has {bytes} bytes; at most {most_bytes} are allowed (tier.max_batch_bytes), so send it in parts"
+            ));
+        }
+        let most_point_bytes = MAX_POINT_BYTES;
+        let mut admitted = BTreeMap::new();
+        for point in points {
+            let (id, size) = (point.id, point.size_bytes());
+            if size > most_point_bytes {
+                return fail(format!(
+                    "point {id} has {size} bytes; one entry of the log holds at most {most_point_bytes}"
+                ));
+            }
+            admitted.insert(id, Arc::new(spec.admit(point)?));
+        }
+        Ok(admitted.into_values().collect())
+    }
+
+    pub(crate) async fn delete(&self, name: &CollectionName, ids: &[PointId]) -> Result<Written> {
+        let collection = self.catalog.get(name)?.reference();
+        check_ids(ids)?;
+        let ids = unique_ids(ids);
+        let count = ids.len() as u64;
+        let lsn = self.append(vec![Op::Delete { collection, ids }]).await?;
+        self.ack(lsn, count).await
+    }
+
+    /// Resolves the filter to ids before anything is logged, on a member that holds every write
+    /// that was logged before this call.
+    pub(crate) async fn delete_by_filter(&self, name: &CollectionName, filter: &Filter) -> Result<Written> {
+        let collection = self.catalog.get(name)?.reference();
+        filter.check()?;
+        let end = self.log.bounds().last;
+        let reader = Reader::new(self).at_least(end);
+        let mut query =
+            ScrollQuery { after: None, limit: 10_000, filter: Some(filter.clone()), fields: Fields::NONE };
+        let (mut lsn, mut count) = (end, 0);
+        loop {
+            let page = reader.scroll(name, &query).await?.value;
+            if page.incarnation != collection.incarnation {
+                return Err(Error::collection_not_found(name).with_context("because", "it was dropped meanwhile"));
+            }
+            let ids: Vec<_> = page.records.iter().map(|record| record.point.id).collect();
+            if !ids.is_empty() {
+                count += ids.len() as u64;
+                lsn = self.append(vec![Op::Delete { collection: collection.clone(), ids }]).await?;
+            }
+            match page.next {
+                Some(next) => query.after = Some(next),
+                None => break,
+            }
+        }
+        if count == 0 { Ok(Written { lsn: end, points: 0 }) } else { self.ack(lsn, count).await }
+    }
+
+    pub(crate) async fn set_payload(&self, name: &CollectionName, ids: &[PointId], payload: Payload) -> Result<Written> {
+        self.check_payload(name, &payload)?;
+        self.patch(name, ids, PayloadPatch::Set(payload)).await
+    }
+
+    pub(crate) async fn overwrite_payload(
+        &self,
+        name: &CollectionName,
+        ids: &[PointId],
+        payload: Payload,
+    ) -> Result<Written> {
+        self.check_payload(name, &payload)?;
+        self.patch(name, ids, PayloadPatch::Overwrite(payload)).await
+    }
+
+    pub(crate) async fn delete_payload(
+        &self,
+        name: &CollectionName,
+        ids: &[PointId],
+        paths: Vec<PayloadPath>,
+    ) -> Result<Written> {
+        if paths.is_empty() {
+            return Err(Error::invalid("the list of payload paths is empty").with_collection(name));
+        }
+        self.patch(name, ids, PayloadPatch::Delete(paths)).await
+    }
+
+    fn check_payload(&self, name: &CollectionName, payload: &Payload) -> Result<()> {
+        check_payload_depth(payload).map_err(|error| error.with_collection(name))?;
+        let (bytes, most) = (mainstay_core::point::payload_bytes(payload), MAX_POINT_BYTES);
+        if bytes > most {
+            return Err(Error::invalid(format!("the payload has {bytes} bytes; at most {most} are allowed"))
+                .with_collection(name));
+        }
+        Ok(())
+    }
+
+    async fn patch(&self, name: &CollectionName, ids: &[PointId], patch: PayloadPatch) -> Result<Written> {
+        let collection = self.catalog.get(name)?.reference();
+        check_ids(ids)?;
+        let ids = unique_ids(ids);
+        let count = ids.len() as u64;
+        let lsn = self.append(vec![Op::PatchPayload { collection, ids, patch }]).await?;
+        self.ack(lsn, count).await
+    }
+
+    async fn append(&self, ops: Vec<Op>) -> Result<Lsn> {
+        if self.is_closing() {
+            return Err(closing());
+        }
+        Ok(self.log.append(ops).await?.last)
+    }
+
+    /// Waits until the entry counts as written.
+    async fn ack(&self, lsn: Lsn, points: u64) -> Result<Written> {
+        let cx = Context::within(self.options.deadline);
+        let mut moved = self.follow_members();
+        loop {
+            if self.is_acked(lsn) {
+                return Ok(Written { lsn, points });
+            }
+            let unknown = |kind, why: &str| {
+                let text = format!("entry {lsn} is safe in the log and will be applied, but {why}");
+                Err(Error::new(kind, text).with_effect(Effect::Unknown).with_lsn(lsn).with_operation("write"))
+            };
+            if self.is_closing() {
+                return unknown(ErrorKind::Unavailable, "the tier closes");
+            }
+            if timeout_at(cx.deadline, moved.changed()).await.is_err() {
+                return unknown(ErrorKind::Timeout, "no active member had applied it by the deadline");
+            }
+        }
+    }
+
+    fn is_acked(&self, lsn: Lsn) -> bool {
+        match self.options.ack {
+            Ack::Journal => true,
+            Ack::Active => {
+                let views = self.views();
+                route::active(&views).is_some_and(|active| views[active].cursor >= lsn)
+            }
+            Ack::All => self.views().iter().all(|view| view.cursor >= lsn),
+        }
+    }
+}
