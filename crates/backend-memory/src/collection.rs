@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use mainstay_core::point::payload_bytes;
 use mainstay_core::{
-    CollectionSpec, Fields, Filter, Lsn, Payload, Point, PointId, Record, Result, ScrollPage, ScrollQuery, SparseVector,
-    Vector, VectorName, VectorSpec, Vectors,
+    CollectionSpec, Fields, Filter, Lsn, Payload, Point, PointId, Record, Result, ScrollPage, ScrollQuery,
+    SparseVector, Vector, VectorName, VectorSpec, Vectors,
 };
 use parking_lot::{Mutex, RwLock};
 use roaring::RoaringBitmap;
@@ -84,7 +84,11 @@ impl State {
 
     /// The graph of a dense vector.
     pub fn graph(&self, name: &VectorName) -> Option<(usize, &Graph)> {
-        self.graphs.iter().enumerate().find(|(_, (known, _))| known == name).map(|(at, (_, graph))| (at, graph))
+        self.graphs
+            .iter()
+            .enumerate()
+            .find(|(_, (known, _))| known == name)
+            .map(|(at, (_, graph))| (at, graph))
     }
 
     fn put(&mut self, slot: Slot) {
@@ -135,7 +139,10 @@ impl State {
         let ids = self.ids.len() * (size_of::<(PointId, u32)>() * 3 / 2);
         let slots = self.slots.capacity() * size_of::<Slot>() + self.slots.len() * (size_of::<Stored>() + 16);
         let graphs: u64 = self.graphs.iter().map(|(_, graph)| graph.bytes()).sum();
-        graphs + (ids + slots + self.buried.serialized_size()) as u64 + self.indexes.bytes() + self.stored_bytes
+        graphs
+            + (ids + slots + self.buried.serialized_size()) as u64
+            + self.indexes.bytes()
+            + self.stored_bytes
     }
 }
 
@@ -148,7 +155,13 @@ impl Collection {
     /// An empty collection.
     pub fn new(spec: CollectionSpec, incarnation: Lsn, options: Arc<MemoryOptions>) -> Result<Self> {
         let state = State::new(&spec, &options)?;
-        Ok(Self { spec: Arc::new(spec), incarnation, options, state: RwLock::new(state), writer: Mutex::new(()) })
+        Ok(Self {
+            spec: Arc::new(spec),
+            incarnation,
+            options,
+            state: RwLock::new(state),
+            writer: Mutex::new(()),
+        })
     }
 
     /// Writes a whole point, unless the stored one is as new.
@@ -221,7 +234,8 @@ impl Collection {
                 sparse: old.sparse.clone(),
                 dense: old.dense,
             };
-            state.stored_bytes = (state.stored_bytes + stored_bytes(&stored)).saturating_sub(stored_bytes(&old));
+            state.stored_bytes =
+                (state.stored_bytes + stored_bytes(&stored)).saturating_sub(stored_bytes(&old));
             *slot = Slot { version, stored: Arc::new(stored) };
         }
     }
@@ -248,13 +262,18 @@ impl Collection {
         let from = query.after.map_or(Bound::Unbounded, Bound::Excluded);
         let accepted = state.ids.range((from, Bound::Unbounded)).filter(|(id, slot)| {
             query.filter.as_ref().is_none_or(|filter| {
-                state.slots.get(**slot as usize).is_some_and(|held| filter.accepts(**id, &held.stored.payload))
+                state
+                    .slots
+                    .get(**slot as usize)
+                    .is_some_and(|held| filter.accepts(**id, &held.stored.payload))
             })
         });
-        let mut slots: Vec<u32> = accepted.map(|(_, slot)| *slot).take(query.limit.saturating_add(1)).collect();
+        let mut slots: Vec<u32> =
+            accepted.map(|(_, slot)| *slot).take(query.limit.saturating_add(1)).collect();
         let more = slots.len() > query.limit;
         slots.truncate(query.limit);
-        let records: Vec<_> = slots.into_iter().filter_map(|slot| state.record(slot, &query.fields)).collect();
+        let records: Vec<_> =
+            slots.into_iter().filter_map(|slot| state.record(slot, &query.fields)).collect();
         let next = if more { records.last().map(|record| record.point.id) } else { None };
         ScrollPage { incarnation: self.incarnation, records, next }
     }
@@ -264,7 +283,10 @@ impl Collection {
         let state = self.state.read();
         let accepts = |slot: &u32| {
             state.is_alive(*slot)
-                && state.slots.get(*slot as usize).is_some_and(|s| filter.accepts(s.stored.id, &s.stored.payload))
+                && state
+                    .slots
+                    .get(*slot as usize)
+                    .is_some_and(|s| filter.accepts(s.stored.id, &s.stored.payload))
         };
         match state.indexes.candidates(filter) {
             Some(candidates) if candidates.exact => candidates.slots.len(),

@@ -9,13 +9,16 @@ use crate::options::{MemoryOptions, Quantization};
 /// Slots reserved at least, and by how much a full graph grows.
 const FIRST_CAPACITY: usize = 1_024;
 
+/// Exact vectors by slot; `None` for a slot without one.
+type BySlot = Vec<Option<Box<[f32]>>>;
+
 /// Vectors by slot.
 pub struct Graph {
     /// Searches and one adding writer share it; only growing is exclusive, because usearch moves its
     /// tables then.
     index: RwLock<Index>,
     /// The exact vectors by slot where the graph holds others; `None` where the graph holds them.
-    exact: Option<RwLock<Vec<Option<Box<[f32]>>>>>,
+    exact: Option<RwLock<BySlot>>,
     dimension: usize,
     distance: Distance,
     rescored: usize,
@@ -64,7 +67,11 @@ impl Graph {
     /// Adds a vector. Only one thread may add at a time.
     pub fn add(&self, slot: u32, vector: &[f32]) -> Result<()> {
         if vector.len() != self.dimension {
-            return Err(Error::invalid(format!("a vector of {} dimensions; {} are wanted", vector.len(), self.dimension)));
+            return Err(Error::invalid(format!(
+                "a vector of {} dimensions; {} are wanted",
+                vector.len(),
+                self.dimension
+            )));
         }
         let full = {
             let index = self.index.read();
@@ -87,7 +94,12 @@ impl Graph {
     }
 
     /// Looks at one exact vector; `None` if the slot has none.
-    pub fn with_vector<T>(&self, slot: u32, buffer: &mut Vec<f32>, look: impl FnOnce(&[f32]) -> T) -> Option<T> {
+    pub fn with_vector<T>(
+        &self,
+        slot: u32,
+        buffer: &mut Vec<f32>,
+        look: impl FnOnce(&[f32]) -> T,
+    ) -> Option<T> {
         match &self.exact {
             Some(exact) => exact.read().get(slot as usize).and_then(|vector| vector.as_deref()).map(look),
             None => {
@@ -105,7 +117,12 @@ impl Graph {
     }
 
     /// The slots nearest to a query, about in order, of those that `accepts` takes.
-    pub fn nearest(&self, query: &[f32], count: usize, accepts: Option<&dyn Fn(u32) -> bool>) -> Result<Vec<u32>> {
+    pub fn nearest(
+        &self,
+        query: &[f32],
+        count: usize,
+        accepts: Option<&dyn Fn(u32) -> bool>,
+    ) -> Result<Vec<u32>> {
         // Where the graph is not exact, more candidates are scored than are wanted.
         let count = if self.exact.is_some() { count.max(self.rescored) } else { count };
         let index = self.index.read();
@@ -121,7 +138,8 @@ impl Graph {
     pub fn bytes(&self) -> u64 {
         let exact = self.exact.as_ref().map_or(0, |exact| {
             let exact = exact.read();
-            exact.capacity() * size_of::<Option<Box<[f32]>>>() + exact.iter().flatten().count() * self.dimension * 4
+            exact.capacity() * size_of::<Option<Box<[f32]>>>()
+                + exact.iter().flatten().count() * self.dimension * 4
         });
         (self.index.read().memory_usage() + exact) as u64
     }
@@ -130,6 +148,10 @@ impl Graph {
 /// The one mapping of usearch's errors.
 fn usearch_error(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     let text = error.to_string();
-    let kind = if text.to_ascii_lowercase().contains("memory") { ErrorKind::StorageFull } else { ErrorKind::Internal };
+    let kind = if text.to_ascii_lowercase().contains("memory") {
+        ErrorKind::StorageFull
+    } else {
+        ErrorKind::Internal
+    };
     Error::new(kind, format!("the vector index failed: {text}")).with_source(error)
 }

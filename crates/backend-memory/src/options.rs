@@ -57,7 +57,10 @@ impl MemoryOptions {
     /// `Invalid` with the option that is out of its range.
     pub fn check(&self) -> Result<()> {
         if !(self.tombstone_ratio > 0.0 && self.tombstone_ratio < 1.0) {
-            return Err(Error::invalid(format!("tombstone_ratio {} is not between 0 and 1", self.tombstone_ratio)));
+            return Err(Error::invalid(format!(
+                "tombstone_ratio {} is not between 0 and 1",
+                self.tombstone_ratio
+            )));
         }
         let counts = [
             ("connectivity", self.connectivity, 2..=256),

@@ -42,7 +42,9 @@ pub struct Candidates {
 impl PayloadIndexes {
     /// Empty indexes for these declarations.
     pub fn new(declared: &BTreeMap<PayloadPath, PayloadIndex>) -> Self {
-        Self { indexes: declared.iter().map(|(path, kind)| (path.clone(), (*kind, BTreeMap::new()))).collect() }
+        Self {
+            indexes: declared.iter().map(|(path, kind)| (path.clone(), (*kind, BTreeMap::new()))).collect(),
+        }
     }
 
     /// Adds the values of a slot.
@@ -135,7 +137,9 @@ fn keys(kind: PayloadIndex, path: &PayloadPath, payload: &Payload) -> Vec<Key> {
                 keys.extend(n.as_i64().map(|n| Key::Scalar(Scalar::Int(n))));
                 keys.extend(n.as_f64().map(|n| Key::Number(ordered(n))));
             }
-            (PayloadIndex::Float, Value::Number(n)) => keys.extend(n.as_f64().map(|n| Key::Number(ordered(n)))),
+            (PayloadIndex::Float, Value::Number(n)) => {
+                keys.extend(n.as_f64().map(|n| Key::Number(ordered(n))))
+            }
             (PayloadIndex::Datetime, Value::String(text)) => keys.extend(parse_datetime(text).map(Key::Time)),
             _ => {}
         }
@@ -159,7 +163,8 @@ fn within<T: Copy + Ord>(
         (None, None) => Bound::Unbounded,
     };
     let (lt, lte) = (range.lt.map(&key), range.lte.map(&key));
-    let below = |value: &Key| lt.as_ref().is_none_or(|lt| value < lt) && lte.as_ref().is_none_or(|lte| value <= lte);
+    let below =
+        |value: &Key| lt.as_ref().is_none_or(|lt| value < lt) && lte.as_ref().is_none_or(|lte| value <= lte);
     values
         .range((lower, Bound::Unbounded))
         .filter(|(value, _)| is_kind(value))

@@ -67,7 +67,8 @@ fn dense(state: &State, query: &SearchQuery, vector: &[f32], wanted: usize) -> R
     let filter = query.filter.as_ref().filter(|filter| !filter.is_empty());
     let candidates = filter.and_then(|filter| state.indexes.candidates(filter));
     let residual = if candidates.as_ref().is_some_and(|c| c.exact) { None } else { filter };
-    let has_vector = |slot: u32| state.slots.get(slot as usize).is_some_and(|s| s.stored.dense >> at & 1 == 1);
+    let has_vector =
+        |slot: u32| state.slots.get(slot as usize).is_some_and(|s| s.stored.dense >> at & 1 == 1);
     let points = state.ids.len() as u64;
     let few = candidates.as_ref().is_some_and(|c| c.slots.len() <= SCAN_CANDIDATES);
     let scan = query.exact || !graph.ranks() || points <= SCAN_POINTS || few || wanted as u64 * 4 > points;
@@ -101,7 +102,8 @@ fn scores(state: &State, graph: &Graph, vector: &[f32], slots: impl Iterator<Ite
     let mut buffer = Vec::new();
     slots
         .filter_map(|slot| {
-            let score = graph.with_vector(slot, &mut buffer, |v| score::dense(graph.distance(), vector, v))?;
+            let score =
+                graph.with_vector(slot, &mut buffer, |v| score::dense(graph.distance(), vector, v))?;
             Some((score, state.slots.get(slot as usize)?.stored.id, slot))
         })
         .collect()

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use async_trait::async_trait;
 use mainstay_core::store::closed;
 use mainstay_core::{
-    Capabilities, CollectionInfo, CollectionName, CollectionRef, Context, Distance, Durability, Entry, Error, ErrorKind,
-    Fields, Filter, Hit, Op, PointId, Position, Record, RestoreStep, Result, Run, ScrollPage, ScrollQuery,
-    SearchCapabilities, SearchQuery, VectorStore,
+    Capabilities, CollectionInfo, CollectionName, CollectionRef, Context, Distance, Durability, Entry, Error,
+    ErrorKind, Fields, Filter, Hit, Op, PointId, Position, Record, RestoreStep, Result, Run, ScrollPage,
+    ScrollQuery, SearchCapabilities, SearchQuery, VectorStore,
 };
 use parking_lot::{Mutex, RwLock};
 use tokio::task::JoinSet;
@@ -63,7 +63,8 @@ impl MemoryStore {
         if !rebuilds.is_empty() {
             return;
         }
-        let wanting: Vec<_> = self.inner.collections.read().values().filter(|c| c.wants_rebuild()).cloned().collect();
+        let wanting: Vec<_> =
+            self.inner.collections.read().values().filter(|c| c.wants_rebuild()).cloned().collect();
         for collection in wanting {
             let inner = Arc::clone(&self.inner);
             rebuilds.spawn_blocking(move || {
@@ -75,10 +76,15 @@ impl MemoryStore {
         }
     }
 
-    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Inner) -> Result<T> + Send + 'static) -> Result<T> {
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let inner = Arc::clone(&self.inner);
         let done = tokio::task::spawn_blocking(move || work(&inner)).await;
-        done.unwrap_or_else(|error| Err(Error::new(ErrorKind::Internal, "the memory store's work ended").with_source(error)))
+        done.unwrap_or_else(|error| {
+            Err(Error::new(ErrorKind::Internal, "the memory store's work ended").with_source(error))
+        })
     }
 }
 
@@ -213,7 +219,10 @@ impl Inner {
             RestoreStep::Points { collection, records } => {
                 let meant = self.meant(collection);
                 let meant = meant.ok_or_else(|| {
-                    Error::invalid(format!("a restore brings points of `{}` before the collection", collection.name))
+                    Error::invalid(format!(
+                        "a restore brings points of `{}` before the collection",
+                        collection.name
+                    ))
                 })?;
                 let bytes = records.iter().map(|record| record.point.size_bytes() as u64).sum();
                 self.check_memory(bytes, records.len() as u64)?;
@@ -266,14 +275,21 @@ impl VectorStore for MemoryStore {
         match step {
             RestoreStep::Points { collection, records } => {
                 let (collection, records) = (collection.clone(), records.to_vec());
-                self.blocking(move |inner| inner.restore(RestoreStep::Points { collection: &collection, records: &records }))
-                    .await
+                self.blocking(move |inner| {
+                    inner.restore(RestoreStep::Points { collection: &collection, records: &records })
+                })
+                .await
             }
             step => self.inner.restore(step),
         }
     }
 
-    async fn search(&self, _: &Context, collection: &CollectionName, query: &SearchQuery) -> Result<Vec<Hit>> {
+    async fn search(
+        &self,
+        _: &Context,
+        collection: &CollectionName,
+        query: &SearchQuery,
+    ) -> Result<Vec<Hit>> {
         let collection = self.inner.collection(collection)?;
         if search::is_quick(&collection, query) {
             return search::search(&collection, query);
@@ -282,11 +298,22 @@ impl VectorStore for MemoryStore {
         self.blocking(move |_| search::search(&collection, &query)).await
     }
 
-    async fn get(&self, _: &Context, collection: &CollectionName, ids: &[PointId], fields: &Fields) -> Result<Vec<Record>> {
+    async fn get(
+        &self,
+        _: &Context,
+        collection: &CollectionName,
+        ids: &[PointId],
+        fields: &Fields,
+    ) -> Result<Vec<Record>> {
         Ok(self.inner.collection(collection)?.get(ids, fields))
     }
 
-    async fn scroll(&self, _: &Context, collection: &CollectionName, query: &ScrollQuery) -> Result<ScrollPage> {
+    async fn scroll(
+        &self,
+        _: &Context,
+        collection: &CollectionName,
+        query: &ScrollQuery,
+    ) -> Result<ScrollPage> {
         let collection = self.inner.collection(collection)?;
         let query = query.clone();
         self.blocking(move |_| Ok(collection.scroll(&query))).await

@@ -27,6 +27,7 @@ pub mod faulty;
 pub mod filter;
 pub mod guarded;
 pub mod id;
+pub mod json;
 pub mod name;
 pub mod path;
 #[cfg(test)]

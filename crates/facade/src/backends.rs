@@ -40,7 +40,9 @@ pub async fn open(config: &Config) -> Result<(Vec<MemberStore>, Arc<dyn Log>)> {
     let mut members: Vec<MemberStore> = Vec::new();
     for name in &config.tier.members {
         let Some(member) = config.members.get(name) else {
-            return Err(Error::invalid(format!("the tier lists member `{name}`, but [members.{name}] is not there")));
+            return Err(Error::invalid(format!(
+                "the tier lists member `{name}`, but [members.{name}] is not there"
+            )));
         };
         match open_member(config, name, member).await {
             Ok(store) => members.push(store),
@@ -72,7 +74,8 @@ fn log_options(config: &Config) -> LogOptions {
 
 async fn open_member(config: &Config, name: &str, member: &MemberConfig) -> Result<MemberStore> {
     let backend = member.backend.name();
-    let store = open_store(&member.backend).await.map_err(|error| error.with_member(name).with_operation("open"))?;
+    let store =
+        open_store(&member.backend).await.map_err(|error| error.with_member(name).with_operation("open"))?;
     let options = GuardOptions {
         timeout: member.timeout,
         write_timeout: member.write_timeout,

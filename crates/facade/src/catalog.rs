@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use mainstay_core::{CollectionName, CollectionRef, CollectionSpec, Entry, Error, ErrorKind, Lsn, Op, Result};
+use mainstay_core::{
+    CollectionName, CollectionRef, CollectionSpec, Entry, Error, ErrorKind, Lsn, Op, Result,
+};
 use parking_lot::RwLock;
 
 /// A collection with its incarnation.
@@ -58,7 +60,8 @@ struct State {
 impl Catalog {
     /// The catalog before the first entry of a log.
     pub fn new(base: Collections) -> Self {
-        let state = State { current: base.clone(), base, changes: BTreeMap::new(), changing: BTreeSet::new() };
+        let state =
+            State { current: base.clone(), base, changes: BTreeMap::new(), changing: BTreeSet::new() };
         Self { state: RwLock::new(state) }
     }
 
@@ -124,8 +127,11 @@ impl Catalog {
     pub fn claim_new(&self, name: &CollectionName) -> Result<Claim<'_>> {
         let mut state = self.state.write();
         if state.current.contains_key(name) || state.changing.contains(name) {
-            return Err(Error::new(ErrorKind::AlreadyExists, format!("the collection `{name}` exists already"))
-                .with_collection(name));
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                format!("the collection `{name}` exists already"),
+            )
+            .with_collection(name));
         }
         state.changing.insert(name.clone());
         Ok(Claim { catalog: self, name: name.clone() })

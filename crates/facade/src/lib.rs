@@ -41,8 +41,8 @@ pub use mainstay_core::digest::CollectionDigest;
 pub use mainstay_core::{
     BreakerState, CollectionName, CollectionSpec, Condition, Disposition, Distance, Effect, Embedder, Error,
     ErrorKind, FieldTest, Fields, Filter, GuardOptions, Guarded, HashEmbedder, Hit, Lsn, Match, Payload,
-    PayloadIndex, PayloadPath, Point, PointId, Range, Record, Result, Scalar, ScrollPage, ScrollQuery, SearchQuery,
-    Selector, SparseVector, Vector, VectorName, VectorSpec, VectorStore,
+    PayloadIndex, PayloadPath, Point, PointId, Range, Record, Result, Scalar, ScrollPage, ScrollQuery,
+    SearchQuery, Selector, SparseVector, Vector, VectorName, VectorSpec, VectorStore,
 };
 pub use tier::{
     LogStatus, MAX_IDS, MemberState, MemberStatus, MemberStore, Reader, Status, Tier, TierOptions,

@@ -11,8 +11,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mainstay_core::{
-    CollectionName, CollectionRef, CollectionSpec, Distance, Entry, EntryHash, Error, ErrorKind, Lsn, Op, Payload,
-    PayloadIndex, PayloadPatch, Point, PointId, Result, SparseVector, Vector, VectorName, VectorSpec,
+    CollectionName, CollectionRef, CollectionSpec, Distance, Entry, EntryHash, Error, ErrorKind, Lsn, Op,
+    Payload, PayloadIndex, PayloadPatch, Point, PointId, Result, SparseVector, Vector, VectorName,
+    VectorSpec,
 };
 use serde::{Deserialize, Serialize};
 
@@ -58,7 +59,8 @@ pub fn decode(lsn: Lsn, before: Option<EntryHash>, bytes: &[u8]) -> Result<Entry
     if before.is_some_and(|before| covered[9..HEAD_BYTES] != before.0) {
         return Err(corrupt("it does not follow the entry before it"));
     }
-    let wire: WireOp = postcard::from_bytes(&covered[HEAD_BYTES..]).map_err(|error| corrupt(&error.to_string()))?;
+    let wire: WireOp =
+        postcard::from_bytes(&covered[HEAD_BYTES..]).map_err(|error| corrupt(&error.to_string()))?;
     let op = wire.into_op().map_err(|error| corrupt(&error.to_string()))?;
     let hash = EntryHash(hash.try_into().map_err(|_| corrupt("its checksum is short"))?);
     Ok(Entry { lsn, hash, op, size_bytes: bytes.len() })
@@ -76,8 +78,10 @@ pub fn encode_collections(collections: &Collections) -> Result<Vec<u8>> {
 /// # Errors
 /// `Corrupt`.
 pub fn decode_collections(bytes: &[u8]) -> Result<Collections> {
-    let corrupt = |error: String| Error::new(ErrorKind::Corrupt, format!("the log's checkpoint is damaged: {error}"));
-    let wire: Vec<(u64, WireSpec)> = postcard::from_bytes(bytes).map_err(|error| corrupt(error.to_string()))?;
+    let corrupt =
+        |error: String| Error::new(ErrorKind::Corrupt, format!("the log's checkpoint is damaged: {error}"));
+    let wire: Vec<(u64, WireSpec)> =
+        postcard::from_bytes(bytes).map_err(|error| corrupt(error.to_string()))?;
     wire.into_iter()
         .map(|(incarnation, spec)| {
             let spec = spec.into_spec()?;
@@ -172,10 +176,14 @@ impl WireOp {
                 collection: collection.into_ref()?,
                 points: points.into_iter().map(|p| p.into_point().map(Arc::new)).collect::<Result<_>>()?,
             },
-            Self::Delete(collection, wire) => Op::Delete { collection: collection.into_ref()?, ids: ids(wire) },
-            Self::Patch(collection, wire, patch) => {
-                Op::PatchPayload { collection: collection.into_ref()?, ids: ids(wire), patch: patch.into_patch()? }
+            Self::Delete(collection, wire) => {
+                Op::Delete { collection: collection.into_ref()?, ids: ids(wire) }
             }
+            Self::Patch(collection, wire, patch) => Op::PatchPayload {
+                collection: collection.into_ref()?,
+                ids: ids(wire),
+                patch: patch.into_patch()?,
+            },
         })
     }
 }
@@ -216,25 +224,30 @@ impl WireSpec {
     fn of(spec: &CollectionSpec) -> Self {
         let vector = |vector: &VectorSpec| match vector {
             // Dimensions are at most 65,536.
-            VectorSpec::Dense { dimension, distance } => {
-                WireVectorSpec::Dense(u32::try_from(*dimension).unwrap_or(u32::MAX), distance.as_str().to_owned())
-            }
+            VectorSpec::Dense { dimension, distance } => WireVectorSpec::Dense(
+                u32::try_from(*dimension).unwrap_or(u32::MAX),
+                distance.as_str().to_owned(),
+            ),
             VectorSpec::Sparse => WireVectorSpec::Sparse,
         };
         Self {
             name: spec.name.as_str().to_owned(),
             vectors: spec.vectors.iter().map(|(n, v)| (n.as_str().to_owned(), vector(v))).collect(),
-            payload_indexes: spec.payload_indexes.iter().map(|(p, k)| (p.to_string(), k.as_str().to_owned())).collect(),
+            payload_indexes: spec
+                .payload_indexes
+                .iter()
+                .map(|(p, k)| (p.to_string(), k.as_str().to_owned()))
+                .collect(),
         }
     }
 
     fn into_spec(self) -> Result<CollectionSpec> {
         let vector = |wire: WireVectorSpec| -> Result<VectorSpec> {
             Ok(match wire {
-            WireVectorSpec::Dense(dimension, distance) => {
-                VectorSpec::Dense { dimension: dimension as usize, distance: Distance::parse(&distance)? }
-            }
-            WireVectorSpec::Sparse => VectorSpec::Sparse,
+                WireVectorSpec::Dense(dimension, distance) => {
+                    VectorSpec::Dense { dimension: dimension as usize, distance: Distance::parse(&distance)? }
+                }
+                WireVectorSpec::Sparse => VectorSpec::Sparse,
             })
         };
         let spec = CollectionSpec {
@@ -257,7 +270,8 @@ impl WireSpec {
 
 impl WirePoint {
     fn of(point: &Point) -> Result<Self> {
-        let vectors = point.vectors.iter().map(|(name, vector)| (name.as_str().to_owned(), WireVector::of(vector)));
+        let vectors =
+            point.vectors.iter().map(|(name, vector)| (name.as_str().to_owned(), WireVector::of(vector)));
         Ok(Self {
             id: point.id.into(),
             vectors: vectors.collect(),
@@ -270,7 +284,9 @@ impl WirePoint {
         let vectors = self.vectors.into_iter();
         Ok(Point {
             id: self.id.into(),
-            vectors: vectors.map(|(n, v)| Ok((VectorName::new(&n)?, v.into_vector()))).collect::<Result<_>>()?,
+            vectors: vectors
+                .map(|(n, v)| Ok((VectorName::new(&n)?, v.into_vector())))
+                .collect::<Result<_>>()?,
             payload: payload_of(&self.payload)?,
             text: self.text,
         })
@@ -285,7 +301,8 @@ fn payload_of(text: &str) -> Result<Payload> {
     if text.is_empty() {
         return Ok(Payload::new());
     }
-    serde_json::from_str(text).map_err(|error| Error::new(ErrorKind::Corrupt, format!("its payload: {error}")))
+    serde_json::from_str(text)
+        .map_err(|error| Error::new(ErrorKind::Corrupt, format!("its payload: {error}")))
 }
 
 fn f32_bytes(values: &[f32]) -> Vec<u8> {
@@ -307,7 +324,9 @@ impl WireVector {
     fn into_vector(self) -> Vector {
         match self {
             Self::Dense(bytes) => Vector::Dense(f32_values(&bytes)),
-            Self::Sparse(indices, bytes) => Vector::Sparse(SparseVector { indices, values: f32_values(&bytes) }),
+            Self::Sparse(indices, bytes) => {
+                Vector::Sparse(SparseVector { indices, values: f32_values(&bytes) })
+            }
         }
     }
 }
@@ -324,7 +343,9 @@ impl WirePatch {
     fn into_patch(self) -> Result<PayloadPatch> {
         Ok(match self {
             Self::Set(text) => PayloadPatch::Set(payload_of(&text)?),
-            Self::Delete(paths) => PayloadPatch::Delete(paths.iter().map(|p| p.parse()).collect::<Result<_>>()?),
+            Self::Delete(paths) => {
+                PayloadPatch::Delete(paths.iter().map(|p| p.parse()).collect::<Result<_>>()?)
+            }
             Self::Overwrite(text) => PayloadPatch::Overwrite(payload_of(&text)?),
         })
     }

@@ -80,7 +80,8 @@ impl Log for MemoryLog {
         if state.closed {
             return Err(closed());
         }
-        let (first, mut last, mut entries) = (state.last.lsn.next(), state.last, Vec::with_capacity(ops.len()));
+        let (first, mut last, mut entries) =
+            (state.last.lsn.next(), state.last, Vec::with_capacity(ops.len()));
         for op in ops {
             let lsn = last.lsn.next();
             let (bytes, hash) = codec::encode(lsn, last.hash, &op)?;
@@ -127,7 +128,8 @@ impl Log for MemoryLog {
             (from.0 + 1..=to.0).filter_map(|n| state.entries.get(Lsn(n))).map(|entry| entry.size_bytes).sum();
         state.bytes -= bytes as u64;
         state.entries.cut(to);
-        state.checkpoint = Checkpoint { position: Position { log: self.identity, lsn: to, hash }, collections };
+        state.checkpoint =
+            Checkpoint { position: Position { log: self.identity, lsn: to, hash }, collections };
         Ok(to)
     }
 
@@ -157,7 +159,9 @@ pub(super) fn check_size(bytes: usize) -> Result<()> {
     if bytes <= MAX_ENTRY_BYTES {
         return Ok(());
     }
-    Err(Error::invalid(format!("an entry of {bytes} bytes; one entry of the log holds at most {MAX_ENTRY_BYTES}")))
+    Err(Error::invalid(format!(
+        "an entry of {bytes} bytes; one entry of the log holds at most {MAX_ENTRY_BYTES}"
+    )))
 }
 
 pub(super) fn check_room(bytes: u64, max_bytes: u64) -> Result<()> {

@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::log::Log;
-use crate::tier::{bootstrap, until_closing};
 use crate::tier::member::{Member, MemberState};
+use crate::tier::{bootstrap, until_closing};
 
 /// Entries of one run, in bytes of the log: large enough that a store's cost per commit is shared
 /// by many writes, small enough that a run's memory does not matter.
@@ -112,7 +112,9 @@ impl Applier {
         if !member.is_volatile() && !matches!(member.state(), MemberState::Bootstrapping) {
             match member.store().flush(&cx).await {
                 Ok(durable) => durable.into_iter().for_each(|position| member.set_durable(position.lsn)),
-                Err(error) => tracing::warn!(member = %member.name(), %error, "last flush failed; the log has the rest"),
+                Err(error) => {
+                    tracing::warn!(member = %member.name(), %error, "last flush failed; the log has the rest")
+                }
             }
         }
         if let Err(error) = member.store().close(&cx).await {
@@ -172,7 +174,10 @@ impl Applier {
         if known.hash != position.hash {
             return Err(Error::new(
                 ErrorKind::Corrupt,
-                format!("entry {} in the store is another one than in the log: their histories parted", position.lsn),
+                format!(
+                    "entry {} in the store is another one than in the log: their histories parted",
+                    position.lsn
+                ),
             )
             .with_lsn(position.lsn));
         }
@@ -202,7 +207,11 @@ impl Applier {
         let mut end = self.log.watch_end();
         let mut closing = self.closing.clone();
         let mut flushed_at = Instant::now();
-        member.set_state(if position.lsn >= *end.borrow_and_update() { MemberState::Live } else { MemberState::CatchingUp });
+        member.set_state(if position.lsn >= *end.borrow_and_update() {
+            MemberState::Live
+        } else {
+            MemberState::CatchingUp
+        });
         loop {
             if self.is_closing() {
                 return Ended::Closing;
@@ -227,7 +236,11 @@ impl Applier {
                 // The log was cut past this member while it was behind: it is loaded anew.
                 Err(error) if error.kind() == ErrorKind::LogGap => return Ended::Resettle,
                 // A damaged log is not the store's fault, but nothing beyond the damage is applied.
-                Err(error) => return Ended::Failed(Error::new(ErrorKind::Unavailable, "the log cannot be read").with_source(error)),
+                Err(error) => {
+                    return Ended::Failed(
+                        Error::new(ErrorKind::Unavailable, "the log cannot be read").with_source(error),
+                    );
+                }
             };
             let mut points = 0;
             let entries = entries.into_iter().take_while(|entry| {
@@ -247,11 +260,17 @@ impl Applier {
                 Ok(reached) => {
                     return Ended::Failed(Error::new(
                         ErrorKind::Internal,
-                        format!("the store answered position {} to a run that ends at {}", reached.lsn, run.end().lsn),
+                        format!(
+                            "the store answered position {} to a run that ends at {}",
+                            reached.lsn,
+                            run.end().lsn
+                        ),
                     ));
                 }
                 // The store is not where we thought; it says where it is.
-                Err(error) if error.kind() == ErrorKind::LogGap => return self.after_gap(position, error).await,
+                Err(error) if error.kind() == ErrorKind::LogGap => {
+                    return self.after_gap(position, error).await;
+                }
                 Err(error) => return Ended::Failed(error),
             }
             if flushed_at.elapsed() >= self.pace.flush_interval {

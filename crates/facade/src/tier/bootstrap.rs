@@ -50,7 +50,8 @@ async fn restore(source: &Member, target: &Member, base: Position) -> Result<()>
     into.restore(&page(), RestoreStep::Begin).await?;
     for info in from.collections(&page()).await? {
         let collection = CollectionRef { name: info.spec.name.clone(), incarnation: info.incarnation };
-        into.restore(&page(), RestoreStep::Collection { spec: &info.spec, incarnation: info.incarnation }).await?;
+        into.restore(&page(), RestoreStep::Collection { spec: &info.spec, incarnation: info.incarnation })
+            .await?;
         let mut query = ScrollQuery { limit: PAGE, fields: Fields::ALL, ..ScrollQuery::default() };
         loop {
             let read = match from.scroll(&page(), &collection.name, &query).await {

@@ -168,13 +168,17 @@ impl Tier {
         if stores.is_empty() {
             return Err(Error::invalid("a tier needs at least one member"));
         }
-        if let Some(twice) = stores.iter().enumerate().find(|(i, s)| stores[..*i].iter().any(|t| t.name == s.name)) {
+        if let Some(twice) =
+            stores.iter().enumerate().find(|(i, s)| stores[..*i].iter().any(|t| t.name == s.name))
+        {
             return Err(Error::invalid(format!("two members are named `{}`", twice.1.name)));
         }
         let changes: StateChanges = Arc::new(watch::Sender::new(0));
         let members: Arc<[Arc<Member>]> = stores
             .into_iter()
-            .map(|s| Arc::new(Member::new(MemberName::new(&s.name), s.backend, s.store, Arc::clone(&changes))))
+            .map(|s| {
+                Arc::new(Member::new(MemberName::new(&s.name), s.backend, s.store, Arc::clone(&changes)))
+            })
             .collect();
         let catalog = read_catalog(&*log).await?;
         let (closing, closing_receiver) = watch::channel(false);
@@ -214,7 +218,8 @@ impl Tier {
         let mut states = self.shared().changes.subscribe();
         let ready = states.wait_for(|_| {
             let conditions: Vec<_> = self.shared().members.iter().map(|member| member.condition()).collect();
-            conditions.iter().any(|c| c.state == MemberState::Live) || conditions.iter().all(|c| c.settled && c.state == MemberState::Down)
+            conditions.iter().any(|c| c.state == MemberState::Live)
+                || conditions.iter().all(|c| c.settled && c.state == MemberState::Down)
         });
         // A deadline that passes leaves members on their way; the status tells.
         let _ = timeout(self.shared().options.deadline, ready).await;
@@ -269,7 +274,12 @@ impl Tier {
     ///
     /// # Errors
     /// As [`upsert`](Self::upsert).
-    pub async fn set_payload(&self, collection: &CollectionName, ids: &[PointId], payload: Payload) -> Result<Written> {
+    pub async fn set_payload(
+        &self,
+        collection: &CollectionName,
+        ids: &[PointId],
+        payload: Payload,
+    ) -> Result<Written> {
         self.shared().set_payload(collection, ids, payload).await
     }
 
@@ -316,7 +326,12 @@ impl Tier {
     ///
     /// # Errors
     /// As [`Reader::get`].
-    pub async fn get(&self, collection: &CollectionName, ids: &[PointId], fields: &Fields) -> Result<Answer<Vec<Record>>> {
+    pub async fn get(
+        &self,
+        collection: &CollectionName,
+        ids: &[PointId],
+        fields: &Fields,
+    ) -> Result<Answer<Vec<Record>>> {
         self.reader().get(collection, ids, fields).await
     }
 
@@ -324,7 +339,11 @@ impl Tier {
     ///
     /// # Errors
     /// As [`Reader::scroll`].
-    pub async fn scroll(&self, collection: &CollectionName, query: &ScrollQuery) -> Result<Answer<ScrollPage>> {
+    pub async fn scroll(
+        &self,
+        collection: &CollectionName,
+        query: &ScrollQuery,
+    ) -> Result<Answer<ScrollPage>> {
         self.reader().scroll(collection, query).await
     }
 
@@ -367,7 +386,8 @@ impl Tier {
         let shared = self.shared();
         let end = shared.log.bounds().last;
         let mut moved = shared.follow_members();
-        let late = || shared.members.iter().filter(move |m| m.cursor() < end || m.state() != MemberState::Live);
+        let late =
+            || shared.members.iter().filter(move |m| m.cursor() < end || m.state() != MemberState::Live);
         let all_there = async {
             while late().next().is_some() {
                 moved.changed().await;
@@ -398,9 +418,9 @@ impl Tier {
                 let _ = member.watch_durable().wait_for(|durable| *durable >= end).await;
             }
         };
-        timeout(within, durable)
-            .await
-            .map_err(|_| Error::new(ErrorKind::Timeout, format!("not every durable member holds entry {end} durably")))
+        timeout(within, durable).await.map_err(|_| {
+            Error::new(ErrorKind::Timeout, format!("not every durable member holds entry {end} durably"))
+        })
     }
 
     /// A content hash of every collection of one member.
@@ -433,7 +453,10 @@ impl Tier {
         if ended {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Timeout, "a member did not end its work in time and was abandoned; the log has the rest"))
+        Err(Error::new(
+            ErrorKind::Timeout,
+            "a member did not end its work in time and was abandoned; the log has the rest",
+        ))
     }
 }
 

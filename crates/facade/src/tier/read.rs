@@ -68,31 +68,43 @@ impl<'a> Reader<'a> {
             filter.check()?;
         }
         let query = &query.admit(&spec)?;
-        self.ask("search", |store, cx| Box::pin(async move { store.search(&cx, collection, query).await })).await
+        self.ask("search", |store, cx| Box::pin(async move { store.search(&cx, collection, query).await }))
+            .await
     }
 
     /// The points with these ids that are there.
     ///
     /// # Errors
     /// As [`search`](Self::search); `Invalid` for more than [`MAX_IDS`] ids.
-    pub async fn get(&self, collection: &CollectionName, ids: &[PointId], fields: &Fields) -> Result<Answer<Vec<Record>>> {
+    pub async fn get(
+        &self,
+        collection: &CollectionName,
+        ids: &[PointId],
+        fields: &Fields,
+    ) -> Result<Answer<Vec<Record>>> {
         self.tier.catalog.get(collection)?;
         check_ids(ids)?;
         let ids = &unique_ids(ids);
-        self.ask("get", |store, cx| Box::pin(async move { store.get(&cx, collection, ids, fields).await })).await
+        self.ask("get", |store, cx| Box::pin(async move { store.get(&cx, collection, ids, fields).await }))
+            .await
     }
 
     /// A page of points, ids ascending.
     ///
     /// # Errors
     /// As [`search`](Self::search).
-    pub async fn scroll(&self, collection: &CollectionName, query: &ScrollQuery) -> Result<Answer<ScrollPage>> {
+    pub async fn scroll(
+        &self,
+        collection: &CollectionName,
+        query: &ScrollQuery,
+    ) -> Result<Answer<ScrollPage>> {
         self.tier.catalog.get(collection)?;
         check_limit(query.limit)?;
         if let Some(filter) = &query.filter {
             filter.check()?;
         }
-        self.ask("scroll", |store, cx| Box::pin(async move { store.scroll(&cx, collection, query).await })).await
+        self.ask("scroll", |store, cx| Box::pin(async move { store.scroll(&cx, collection, query).await }))
+            .await
     }
 
     /// How many points there are, or how many of them a filter accepts.
@@ -104,7 +116,8 @@ impl<'a> Reader<'a> {
         if let Some(filter) = filter {
             filter.check()?;
         }
-        self.ask("count", |store, cx| Box::pin(async move { store.count(&cx, collection, filter).await })).await
+        self.ask("count", |store, cx| Box::pin(async move { store.count(&cx, collection, filter).await }))
+            .await
     }
 
     async fn ask<'s, T>(
@@ -137,23 +150,30 @@ impl<'a> Reader<'a> {
 
     fn answer<T>(&self, value: T, index: usize, cursor: Lsn) -> Answer<T> {
         let member = &self.tier.members[index];
-        let level = if index == 0 { crate::ServiceLevel::Normal } else { route::level(&self.tier.views(), index) };
-        Answer { value, served_by: member.name().clone(), level, lag: cursor.lag_behind(self.tier.log.bounds().last), cursor }
+        let level =
+            if index == 0 { crate::ServiceLevel::Normal } else { route::level(&self.tier.views(), index) };
+        Answer {
+            value,
+            served_by: member.name().clone(),
+            level,
+            lag: cursor.lag_behind(self.tier.log.bounds().last),
+            cursor,
+        }
     }
 
     /// The error that says most: what a store that works said about the call before what a store
     /// that does not work said about itself.
     fn all_failed(&self, failures: Vec<Error>) -> Error {
         let texts: Vec<_> = failures.iter().map(ToString::to_string).collect();
-        let of_the_call = |error: &Error| !error.kind().counts_on_breaker() && error.kind() != ErrorKind::BreakerOpen;
+        let of_the_call =
+            |error: &Error| !error.kind().counts_on_breaker() && error.kind() != ErrorKind::BreakerOpen;
         let (worst, best): (Vec<_>, Vec<_>) = failures.into_iter().partition(|error| !of_the_call(error));
         match best.into_iter().next() {
             Some(error) => error,
             None if worst.len() == 1 => worst.into_iter().next().unwrap_or_else(no_member),
-            None => Error::new(
-                ErrorKind::Unavailable,
-                format!("no member could answer: {}", texts.join("; ")),
-            ),
+            None => {
+                Error::new(ErrorKind::Unavailable, format!("no member could answer: {}", texts.join("; ")))
+            }
         }
     }
 

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_memory::{MemoryOptions, MemoryStore};
 use mainstay_core::faulty::{Fault, Faulty};
 use mainstay_core::{
-    CollectionName, CollectionSpec, Condition, Context, Distance, Effect, ErrorKind, Fields, Filter, GuardOptions,
-    Guarded, Lsn, Operation, Point, PointId, RestoreStep, ScrollQuery, SearchQuery, VectorStore,
+    CollectionName, CollectionSpec, Condition, Context, Distance, Effect, ErrorKind, Fields, Filter,
+    GuardOptions, Guarded, Lsn, Operation, Point, PointId, RestoreStep, ScrollQuery, SearchQuery,
+    VectorStore,
 };
+use mainstay_memory::{MemoryOptions, MemoryStore};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -159,7 +160,10 @@ async fn a_poisoned_entry_quarantines_its_member_and_stops_nobody_else() {
     assert_eq!(status.members[0].state, MemberState::Quarantined);
     assert!(status.members[0].last_error.as_ref().unwrap().contains("rejected"));
     assert_eq!(ids_of(&tier, "secondary").await.len(), 2);
-    assert_eq!(tier.search(&docs(), SearchQuery::new(vec![1.0, 1.0])).await.unwrap().served_by.as_str(), "secondary");
+    assert_eq!(
+        tier.search(&docs(), SearchQuery::new(vec![1.0, 1.0])).await.unwrap().served_by.as_str(),
+        "secondary"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -199,7 +203,10 @@ async fn a_store_of_another_log_is_refused_and_says_so() {
     let status = tier.status();
     assert_eq!(status.members[0].state, MemberState::Quarantined);
     assert!(status.members[0].last_error.as_ref().unwrap().contains("belongs to log"));
-    assert_eq!(tier.search(&docs(), SearchQuery::new(vec![1.0, 1.0])).await.unwrap().served_by.as_str(), "standby");
+    assert_eq!(
+        tier.search(&docs(), SearchQuery::new(vec![1.0, 1.0])).await.unwrap().served_by.as_str(),
+        "standby"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -226,7 +233,8 @@ async fn a_write_that_no_member_takes_is_unknown_with_its_lsn_and_still_happens(
     assert_eq!((error.kind(), error.effect()), (ErrorKind::Timeout, Effect::Unknown));
     let lsn = error.lsn().unwrap();
     primary.set_down(false);
-    let answer = tier.reader().at_least(lsn).deadline(MINUTE).get(&docs(), &[7.into()], &Fields::ALL).await.unwrap();
+    let answer =
+        tier.reader().at_least(lsn).deadline(MINUTE).get(&docs(), &[7.into()], &Fields::ALL).await.unwrap();
     assert_eq!(answer.value.len(), 1);
 }
 
@@ -252,9 +260,14 @@ async fn a_read_beyond_the_log_is_the_callers_mistake() {
 #[tokio::test(start_paused = true)]
 async fn a_delete_by_filter_removes_what_the_filter_accepts_everywhere() {
     let Pair { tier, .. } = pair().await;
-    tier.upsert(&docs(), (0..10).map(|id| Point::new(id, vec![1.0, 1.0]).with_payload(serde_json::json!({ "even": id % 2 == 0 }))).collect())
-        .await
-        .unwrap();
+    tier.upsert(
+        &docs(),
+        (0..10)
+            .map(|id| Point::new(id, vec![1.0, 1.0]).with_payload(serde_json::json!({ "even": id % 2 == 0 })))
+            .collect(),
+    )
+    .await
+    .unwrap();
     let even = Filter::all([Condition::equals("even".parse().unwrap(), true)]);
     assert_eq!(tier.delete_by_filter(&docs(), &even).await.unwrap().points, 5);
     assert_eq!(tier.delete_by_filter(&docs(), &even).await.unwrap().points, 0);
@@ -290,7 +303,10 @@ async fn dropping_the_last_tier_ends_its_tasks() {
     for _ in 0..100 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!((Arc::strong_count(&log), Arc::strong_count(&primary), Arc::strong_count(&standby)), (1, 1, 1));
+    assert_eq!(
+        (Arc::strong_count(&log), Arc::strong_count(&primary), Arc::strong_count(&standby)),
+        (1, 1, 1)
+    );
 }
 
 /// Random faults of every kind while one client writes and reads; what was acked must be there in the
@@ -323,7 +339,9 @@ async fn random_faults(seed: u64) {
             Err(error) => panic!("seed {seed}: a write was refused: {error}"),
         }
         // The third member is never faulty, so no search may fail.
-        tier.search(&docs(), SearchQuery::new(vec![1.0, 1.0])).await.unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        tier.search(&docs(), SearchQuery::new(vec![1.0, 1.0]))
+            .await
+            .unwrap_or_else(|e| panic!("seed {seed}: {e}"));
     }
     stores.iter().for_each(|store| {
         store.heal();
@@ -336,7 +354,10 @@ async fn random_faults(seed: u64) {
         for (id, possible) in &model {
             let found = reader.get(&docs(), &[(*id).into()], &Fields::ALL).await.unwrap().value;
             let x = found.first().map(|record| record.point.payload["x"].as_f64().unwrap() as f32);
-            assert!(possible.contains(&x), "seed {seed}: {name} holds {x:?} for point {id}, possible {possible:?}");
+            assert!(
+                possible.contains(&x),
+                "seed {seed}: {name} holds {x:?} for point {id}, possible {possible:?}"
+            );
         }
     }
     assert_equal_members(&tier, &["primary", "secondary", "standby"]).await;

@@ -121,7 +121,9 @@ impl Shared {
         loop {
             let page = reader.scroll(name, &query).await?.value;
             if page.incarnation != collection.incarnation {
-                return Err(Error::collection_not_found(name).with_context("because", "it was dropped meanwhile"));
+                return Err(
+                    Error::collection_not_found(name).with_context("because", "it was dropped meanwhile")
+                );
             }
             let ids: Vec<_> = page.records.iter().map(|record| record.point.id).collect();
             if !ids.is_empty() {
@@ -136,7 +138,12 @@ impl Shared {
         if count == 0 { Ok(Written { lsn: end, points: 0 }) } else { self.ack(lsn, count).await }
     }
 
-    pub(crate) async fn set_payload(&self, name: &CollectionName, ids: &[PointId], payload: Payload) -> Result<Written> {
+    pub(crate) async fn set_payload(
+        &self,
+        name: &CollectionName,
+        ids: &[PointId],
+        payload: Payload,
+    ) -> Result<Written> {
         self.check_payload(name, &payload)?;
         self.patch(name, ids, PayloadPatch::Set(payload)).await
     }

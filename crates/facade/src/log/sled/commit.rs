@@ -78,7 +78,16 @@ impl Committer {
         last: Position,
         policy: SyncPolicy,
     ) -> Self {
-        Self { shared, requests, barrier, watermark, policy, last, unsynced: false, synced_at: Instant::now() }
+        Self {
+            shared,
+            requests,
+            barrier,
+            watermark,
+            policy,
+            last,
+            unsynced: false,
+            synced_at: Instant::now(),
+        }
     }
 
     /// Serves requests until the log is closed or dropped.
@@ -112,7 +121,8 @@ impl Committer {
     fn wait(&mut self) -> Option<Request> {
         loop {
             let SyncPolicy::Periodic(interval) = self.policy else { return self.requests.recv().ok() };
-            let due = if self.unsynced { interval.saturating_sub(self.synced_at.elapsed()) } else { interval };
+            let due =
+                if self.unsynced { interval.saturating_sub(self.synced_at.elapsed()) } else { interval };
             match self.requests.recv_timeout(due.max(Duration::from_millis(1))) {
                 Ok(request) => return Some(request),
                 Err(RecvTimeoutError::Disconnected) => return None,
@@ -267,7 +277,10 @@ impl Committer {
         tracing::error!(%error, "the log takes no more entries until it is opened again");
         let latch = Error::new(
             error.kind(),
-            format!("the log takes no more entries since it failed ({}); restart to recover", error.message()),
+            format!(
+                "the log takes no more entries since it failed ({}); restart to recover",
+                error.message()
+            ),
         );
         self.shared.state.lock().latch.get_or_insert(latch);
     }

@@ -31,17 +31,27 @@ impl DirectoryLock {
                 let mut holder = String::new();
                 // Only the message suffers if the holder cannot be read.
                 let _ = file.read_to_string(&mut holder);
-                let holder = if holder.trim().is_empty() { "another process".to_owned() } else { holder.trim().to_owned() };
+                let holder = if holder.trim().is_empty() {
+                    "another process".to_owned()
+                } else {
+                    holder.trim().to_owned()
+                };
                 return Err(Error::new(
                     ErrorKind::Unavailable,
-                    format!("the log in {} is in use by {holder}; stop it, or use another log.path", directory.display()),
+                    format!(
+                        "the log in {} is in use by {holder}; stop it, or use another log.path",
+                        directory.display()
+                    ),
                 ));
             }
             Err(TryLockError::Error(error)) => return Err(io(error)),
         }
         file.set_len(0).map_err(io)?;
         let command = std::env::args().next().unwrap_or_default();
-        let name = Path::new(&command).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = Path::new(&command)
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
         writeln!(file, "process {} ({name})", std::process::id()).map_err(io)?;
         Ok(Self { _file: file })
     }

@@ -162,12 +162,18 @@ impl SledLog {
             holds: Arc::default(),
         });
         let (queue, requests) = sync_channel(MAX_WAITING);
-        let committer =
-            Committer::new(Arc::clone(&shared), requests, barrier, opened.watermark, opened.last, options.sync);
-        let thread = std::thread::Builder::new()
-            .name("mainstay-log".into())
-            .spawn(move || committer.run())
-            .map_err(|error| Error::new(ErrorKind::Internal, "no thread for the log").with_source(error))?;
+        let committer = Committer::new(
+            Arc::clone(&shared),
+            requests,
+            barrier,
+            opened.watermark,
+            opened.last,
+            options.sync,
+        );
+        let thread =
+            std::thread::Builder::new().name("mainstay-log".into()).spawn(move || committer.run()).map_err(
+                |error| Error::new(ErrorKind::Internal, "no thread for the log").with_source(error),
+            )?;
         Ok(Self { shared, queue, thread: Mutex::new(Some(thread)) })
     }
 

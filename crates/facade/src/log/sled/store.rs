@@ -98,18 +98,24 @@ impl Store {
         let damaged = |what: &str| {
             Error::new(
                 ErrorKind::Corrupt,
-                format!("the log in {} is damaged: {what}; restore the directory from a copy", self.directory.display()),
+                format!(
+                    "the log in {} is damaged: {what}; restore the directory from a copy",
+                    self.directory.display()
+                ),
             )
         };
         let identity = match self.meta.get(IDENTITY).map_err(sled_error)? {
             Some(bytes) => {
                 let bytes = unseal(&bytes).ok_or_else(|| damaged("its identity fails its checksum"))?;
-                let (id, epoch) = bytes.split_at_checked(16).ok_or_else(|| damaged("its identity is short"))?;
+                let (id, epoch) =
+                    bytes.split_at_checked(16).ok_or_else(|| damaged("its identity is short"))?;
                 let id: [u8; 16] = id.try_into().map_err(|_| damaged("its identity is short"))?;
                 let epoch: [u8; 8] = epoch.try_into().map_err(|_| damaged("its identity is short"))?;
                 LogIdentity { id: LogId(Uuid::from_bytes(id)), epoch: u64::from_be_bytes(epoch) }
             }
-            None if synced > Lsn::ZERO || !self.entries.is_empty() => return Err(damaged("its identity is missing")),
+            None if synced > Lsn::ZERO || !self.entries.is_empty() => {
+                return Err(damaged("its identity is missing"));
+            }
             None => {
                 let identity = LogIdentity { id: LogId(Uuid::new_v4()), epoch: 1 };
                 let bytes = [identity.id.0.as_bytes().as_slice(), &identity.epoch.to_be_bytes()].concat();
@@ -121,7 +127,8 @@ impl Store {
             None => Checkpoint { position: Position::start(identity), collections: Collections::new() },
             Some(bytes) => {
                 let bytes = unseal(&bytes).ok_or_else(|| damaged("its checkpoint fails its checksum"))?;
-                let (head, collections) = bytes.split_at_checked(40).ok_or_else(|| damaged("its checkpoint is short"))?;
+                let (head, collections) =
+                    bytes.split_at_checked(40).ok_or_else(|| damaged("its checkpoint is short"))?;
                 let lsn = Lsn(head[..8].iter().fold(0, |n, byte| n << 8 | u64::from(*byte)));
                 let hash = EntryHash(head[8..].try_into().map_err(|_| damaged("its checkpoint is short"))?);
                 let collections = codec::decode_collections(collections)?;
@@ -143,7 +150,13 @@ impl Store {
     }
 
     /// Entries after `after` up to `end`, contiguous, checked and chained, as far as `max_bytes` go.
-    pub fn read(&self, after: Lsn, before: Option<EntryHash>, end: Lsn, max_bytes: usize) -> Result<Vec<Arc<Entry>>> {
+    pub fn read(
+        &self,
+        after: Lsn,
+        before: Option<EntryHash>,
+        end: Lsn,
+        max_bytes: usize,
+    ) -> Result<Vec<Arc<Entry>>> {
         let (mut expected, mut before, mut bytes) = (after.next(), before, 0);
         let mut read: Vec<Arc<Entry>> = Vec::new();
         let mut parts = self.entries.range(part_key(expected, 0)..);
@@ -156,7 +169,8 @@ impl Store {
             let Some(first) = parts.next() else { break };
             let (key, value) = first.map_err(unreadable)?;
             let damaged = |what: &str| {
-                Error::new(ErrorKind::Corrupt, format!("entry {expected} of the log is damaged: {what}")).with_lsn(expected)
+                Error::new(ErrorKind::Corrupt, format!("entry {expected} of the log is damaged: {what}"))
+                    .with_lsn(expected)
             };
             if key[..] != part_key(expected, 0) {
                 return Err(damaged("it is missing"));
@@ -165,7 +179,8 @@ impl Store {
             let count = u16::from_be_bytes([count[0], count[1]]);
             let mut encoded = rest.to_vec();
             for part in 1..count {
-                let (key, value) = parts.next().ok_or_else(|| damaged("its end is missing"))?.map_err(unreadable)?;
+                let (key, value) =
+                    parts.next().ok_or_else(|| damaged("its end is missing"))?.map_err(unreadable)?;
                 if key[..] != part_key(expected, part) {
                     return Err(damaged("a part of it is missing"));
                 }
@@ -210,7 +225,10 @@ impl Store {
     /// Bytes of the entries after `after` up to `to`, as they are counted against the log's limit.
     pub fn size_of(&self, after: Lsn, to: Lsn) -> Result<u64> {
         let parts = self.entries.range(part_key(after.next(), 0)..part_key(to.next(), 0));
-        parts.map(|part| part.map(|(key, value)| (value.len() - if key[8..] == [0, 0] { 2 } else { 0 }) as u64))
+        parts
+            .map(|part| {
+                part.map(|(key, value)| (value.len() - if key[8..] == [0, 0] { 2 } else { 0 }) as u64)
+            })
             .sum::<std::result::Result<u64, _>>()
             .map_err(sled_error)
     }

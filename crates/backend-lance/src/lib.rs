@@ -1,0 +1,52 @@
+//! The LanceDB store: one table per collection in a directory on local disk.
+//!
+//! LanceDB's commits on local disk do not reach the disk by themselves. So the store keeps a
+//! *record* (`mainstay.json`) beside the tables: the position, and for every table the version that
+//! belongs to it. A flush syncs every new file, then replaces the record. On opening, tables are
+//! rolled back to the versions of the record and the log replays the rest; whatever a crash left
+//! half-written after the last flush is never read.
+//!
+//! | module | idea |
+//! |---|---|
+//! | [`config`](LanceOptions) | options |
+//! | `store` | [`LanceStore`]: the `VectorStore` over a session |
+//! | `session` | what is open: the root, its tables, the position |
+//! | `root` | the directory: identity, lock, and writes that follow it when it is renamed |
+//! | `position` | the record file |
+//! | `barrier` | making files durable, and rolling back to what was durable |
+//! | `effects` | a run of entries folded into one change per point |
+//! | `table` | one collection incarnation in one table |
+//! | `layout`, `convert` | columns, and points to and from Arrow |
+//! | `filter` | the part of a filter that columns can decide |
+//! | `search`, `read` | searches; get, scroll and count |
+//! | `maintenance` | compaction, clean-up and vector indexes in the background |
+//! | `error` | LanceDB's errors as kinds |
+//!
+//! # Invariants
+//! - The record is written after a barrier that covers the data it speaks of.
+//! - One process owns a directory (a lock file), and one task at a time writes to it.
+//! - A filter in columns accepts at least what the filter accepts; [`Filter::accepts`] decides.
+//!
+//! [`Filter::accepts`]: mainstay_core::Filter::accepts
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
+
+mod barrier;
+mod config;
+mod convert;
+mod effects;
+mod error;
+mod filter;
+mod layout;
+mod maintenance;
+mod position;
+mod read;
+mod root;
+mod search;
+mod session;
+mod store;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use config::LanceOptions;
+pub use store::LanceStore;

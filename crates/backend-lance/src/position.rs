@@ -1,0 +1,203 @@
+//! The record: what the store durably holds.
+//!
+//! One small file, replaced whole: JSON on the first line, the CRC-32 of that line in hex on the
+//! second. It is written after a barrier that covers what it speaks of.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Metadata};
+use std::io::{ErrorKind as IoKind, Write};
+use std::path::Path;
+
+use mainstay_core::{EntryHash, LogId, LogIdentity, Lsn, Position, Result};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::error;
+
+/// The name of the record inside the directory.
+pub(crate) const RECORD_FILE: &str = "mainstay.json";
+/// The name it is written under before it takes its place.
+pub(crate) const RECORD_TEMP: &str = "mainstay.json.tmp";
+const FORMAT: u64 = 1;
+
+/// What the store durably holds.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct StoreRecord {
+    /// Names this store; another directory has another one.
+    pub store: Uuid,
+    /// How many records were written before; two copies of one store soon differ in it.
+    pub sequence: u64,
+    /// The position; without one the store holds nothing.
+    pub position: Option<Position>,
+    /// The tables that belong to the position, each with its LanceDB version.
+    pub tables: BTreeMap<String, u64>,
+}
+
+/// What tells one written record from another without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    inode: u64,
+    modified: (i64, i64),
+    size_bytes: u64,
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        Self {
+            inode: metadata.ino(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            size_bytes: metadata.size(),
+        }
+    }
+
+    /// The stamp of the record in a directory; `None` if there is no record.
+    pub(crate) fn read(directory: &Path) -> Result<Option<Self>> {
+        match fs::metadata(directory.join(RECORD_FILE)) {
+            Ok(metadata) => Ok(Some(Self::of(&metadata))),
+            Err(e) if e.kind() == IoKind::NotFound => Ok(None),
+            Err(e) => Err(error::io("looking at the record", e)),
+        }
+    }
+}
+
+impl StoreRecord {
+    /// The record of a new, empty store.
+    pub(crate) fn new() -> Self {
+        Self { store: Uuid::new_v4(), sequence: 0, position: None, tables: BTreeMap::new() }
+    }
+
+    /// Reads the record of a directory; `None` if there is none.
+    pub(crate) fn read(directory: &Path) -> Result<Option<(Self, Stamp)>> {
+        let path = directory.join(RECORD_FILE);
+        let stamp = Stamp::read(directory)?;
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == IoKind::NotFound => return Ok(None),
+            Err(e) => return Err(error::io("reading the record", e)),
+        };
+        let record = Self::parse(&text).map_err(|why| {
+            error::corrupt(format!(
+                "{RECORD_FILE} of the LanceDB store is damaged ({why}); restore the directory from a backup, \
+                 or empty it to have the store filled again"
+            ))
+        })?;
+        Ok(stamp.map(|stamp| (record, stamp)))
+    }
+
+    /// Writes the record durably: a synced temporary file, renamed, and the directory synced. The
+    /// stamp is told before the record takes its place, so that nobody meets one he does not know.
+    pub(crate) fn write(&self, directory: &Path, announce: impl FnOnce(Stamp)) -> Result<()> {
+        let write = || {
+            let temp = directory.join(RECORD_TEMP);
+            let mut file = File::create(&temp)?;
+            file.write_all(self.print().as_bytes())?;
+            file.sync_all()?;
+            announce(Stamp::of(&file.metadata()?));
+            fs::rename(&temp, directory.join(RECORD_FILE))?;
+            File::open(directory)?.sync_all()
+        };
+        write().map_err(|e| error::io("writing the record", e))
+    }
+
+    fn print(&self) -> String {
+        let position = self.position.map(|p| {
+            json!({
+                "log": p.log.id.0.to_string(),
+                "epoch": p.log.epoch,
+                "lsn": p.lsn.0,
+                "hash": p.hash.to_string(),
+            })
+        });
+        let line = json!({
+            "format": FORMAT,
+            "store": self.store.to_string(),
+            "sequence": self.sequence,
+            "position": position,
+            "tables": self.tables,
+        })
+        .to_string();
+        format!("{line}\n{:08x}\n", crc32fast::hash(line.as_bytes()))
+    }
+
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        let (line, sum) = text.split_once('\n').ok_or("it is cut off")?;
+        if sum.trim_end() != format!("{:08x}", crc32fast::hash(line.as_bytes())) {
+            return Err("its checksum does not match");
+        }
+        let value: Value = serde_json::from_str(line).map_err(|_| "it is not JSON")?;
+        if value["format"].as_u64() != Some(FORMAT) {
+            return Err("its format is not one that this version reads");
+        }
+        let uuid = |value: &Value| value.as_str().and_then(|text| Uuid::try_parse(text).ok());
+        let position = match &value["position"] {
+            Value::Null => None,
+            p => Some(Position {
+                log: LogIdentity {
+                    id: LogId(uuid(&p["log"]).ok_or("its log id is no UUID")?),
+                    epoch: p["epoch"].as_u64().ok_or("its epoch is no number")?,
+                },
+                lsn: Lsn(p["lsn"].as_u64().ok_or("its LSN is no number")?),
+                hash: p["hash"].as_str().and_then(parse_hash).ok_or("its hash is none")?,
+            }),
+        };
+        let tables = value["tables"].as_object().ok_or("it names no tables")?;
+        let tables: Option<BTreeMap<String, u64>> =
+            tables.iter().map(|(name, version)| Some((name.clone(), version.as_u64()?))).collect();
+        Ok(Self {
+            store: uuid(&value["store"]).ok_or("its store id is no UUID")?,
+            sequence: value["sequence"].as_u64().ok_or("its sequence is no number")?,
+            position,
+            tables: tables.ok_or("a table's version is no number")?,
+        })
+    }
+}
+
+fn parse_hash(text: &str) -> Option<EntryHash> {
+    let mut bytes = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (i, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).ok()?;
+    }
+    Some(EntryHash(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> StoreRecord {
+        let log = LogIdentity { id: LogId(Uuid::from_u128(7)), epoch: 3 };
+        StoreRecord {
+            position: Some(Position { log, lsn: Lsn(u64::MAX), hash: EntryHash([0xa5; 32]) }),
+            tables: [("t1-c".to_owned(), 12)].into(),
+            sequence: 9,
+            ..StoreRecord::new()
+        }
+    }
+
+    #[test]
+    fn a_record_reads_as_it_was_written() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(StoreRecord::read(directory.path()).unwrap(), None);
+        for record in [record(), StoreRecord::new()] {
+            let mut announced = None;
+            record.write(directory.path(), |stamp| announced = Some(stamp)).unwrap();
+            assert_eq!(StoreRecord::read(directory.path()).unwrap(), Some((record, announced.unwrap())));
+        }
+    }
+
+    #[test]
+    fn every_damaged_byte_is_noticed() {
+        let text = record().print();
+        for at in 0..text.len() - 1 {
+            let mut damaged = text.clone().into_bytes();
+            damaged[at] ^= 1;
+            let read = String::from_utf8(damaged).map(|text| StoreRecord::parse(&text));
+            assert!(!matches!(read, Ok(Ok(_))), "byte {at}");
+            assert!(StoreRecord::parse(&text[..at]).is_err(), "cut at {at}");
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Vector search that stays up: operate a tier from a shell.
+#[derive(Parser)]
+#[command(name = "mainstay", version, about, after_help = EXIT_CODES, propagate_version = true)]
+pub struct Cli {
+    /// The config of the tier.
+    #[arg(long, short, global = true, default_value = "mainstay.toml", env = "MAINSTAY_CONFIG")]
+    pub config: PathBuf,
+    /// How answers are printed.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+    /// No progress on the terminal.
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done · 1 failed · 2 wrong input, config or name · 3 a drill broke a promise · \
+4 nobody can answer (down, timed out, log in use) · 5 data damaged or no room left";
+
+/// How answers are printed.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// One JSON value, for programs; errors too, on standard error.
+    Json,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Write a commented mainstay.toml.
+    Init {
+        /// Overwrite a file that is there.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Look at the config.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Show members, log and service level.
+    Status,
+    /// List, create or drop collections.
+    #[command(subcommand)]
+    Collections(CollectionsCommand),
+    /// Write the points of a JSONL or Parquet file; goes on where an earlier run stopped.
+    Import(ImportArgs),
+    /// Index the text and source files of a directory; a second run touches only what changed.
+    Index(IndexArgs),
+    /// Find the nearest points to a text or a vector.
+    Search(SearchArgs),
+    /// Show points by id.
+    Get {
+        /// The collection.
+        collection: String,
+        /// Numbers or UUIDs.
+        #[arg(required = true)]
+        ids: Vec<String>,
+        /// Show vectors too.
+        #[arg(long)]
+        with_vectors: bool,
+    },
+    /// Count points.
+    Count {
+        /// The collection.
+        collection: String,
+        /// Only points that this filter accepts: JSON in Qdrant's form, or @FILE.
+        #[arg(long)]
+        filter: Option<String>,
+    },
+    /// Delete points by id or by filter.
+    Delete {
+        /// The collection.
+        collection: String,
+        /// Numbers or UUIDs.
+        #[arg(long = "id", required_unless_present = "filter", conflicts_with = "filter")]
+        ids: Vec<String>,
+        /// Every point that this filter accepts: JSON in Qdrant's form, or @FILE.
+        #[arg(long)]
+        filter: Option<String>,
+    },
+    /// Write the points of a collection to a JSONL or Parquet file.
+    Export {
+        /// The collection.
+        collection: String,
+        /// The file; .jsonl or .parquet.
+        file: PathBuf,
+        /// Only points that this filter accepts: JSON in Qdrant's form, or @FILE.
+        #[arg(long)]
+        filter: Option<String>,
+    },
+    /// Rehearse a fault.
+    #[command(subcommand)]
+    Drill(DrillCommand),
+    /// Index source files into LanceDB + memory, lose the primary twice under load, check every promise.
+    Demo(DemoArgs),
+}
+
+/// Commands on the config.
+#[derive(Subcommand)]
+pub enum ConfigCommand {
+    /// Print the effective config, or every problem at once.
+    Check,
+}
+
+/// Commands on collections.
+#[derive(Subcommand)]
+pub enum CollectionsCommand {
+    /// List collections with their points.
+    List,
+    /// Create a collection.
+    Create {
+        /// Its name.
+        name: String,
+        /// Numbers in a vector.
+        #[arg(long)]
+        dimension: usize,
+        /// cosine, dot, euclidean or manhattan.
+        #[arg(long, default_value = "cosine")]
+        distance: String,
+        /// A payload index, such as lang=keyword; keyword, integer, float, bool or datetime.
+        #[arg(long = "index", value_name = "PATH=KIND")]
+        indexes: Vec<String>,
+    },
+    /// Drop a collection with all its points.
+    Drop {
+        /// Its name.
+        name: String,
+        /// Do it without asking.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Arguments of `import`.
+#[derive(Args)]
+pub struct ImportArgs {
+    /// The collection; created from the first points if it is not there.
+    pub collection: String,
+    /// The file; .jsonl or .parquet.
+    pub file: PathBuf,
+    /// The distance of a new collection.
+    #[arg(long, default_value = "cosine")]
+    pub distance: String,
+    /// Start over instead of going on where an earlier run stopped.
+    #[arg(long)]
+    pub restart: bool,
+    /// Points in one write.
+    #[arg(long, default_value_t = 1_000)]
+    pub batch: usize,
+}
+
+/// Arguments of `index`.
+#[derive(Args)]
+pub struct IndexArgs {
+    /// The directory.
+    pub directory: PathBuf,
+    /// The collection; created if it is not there.
+    #[arg(long)]
+    pub collection: String,
+    /// Most characters in one chunk.
+    #[arg(long, default_value_t = mainstay_cli::index::DEFAULT_CHUNK_CHARS)]
+    pub chunk_chars: usize,
+    /// The name of the directory in the collection; its own name if it is left out.
+    #[arg(long)]
+    pub source: Option<String>,
+}
+
+/// Arguments of `search`.
+#[derive(Args)]
+pub struct SearchArgs {
+    /// The collection.
+    pub collection: String,
+    /// Search by a text, with the built-in lexical embedding.
+    #[arg(long, required_unless_present = "vector_file", conflicts_with = "vector_file")]
+    pub text: Option<String>,
+    /// Search by a vector: a file with a JSON list of numbers.
+    #[arg(long)]
+    pub vector_file: Option<PathBuf>,
+    /// Only points that this filter accepts: JSON in Qdrant's form, or @FILE.
+    #[arg(long)]
+    pub filter: Option<String>,
+    /// How many hits.
+    #[arg(long, short = 'n', default_value_t = 10)]
+    pub limit: usize,
+    /// How many of the nearest to pass over.
+    #[arg(long, default_value_t = 0)]
+    pub offset: usize,
+    /// Only hits at least this near.
+    #[arg(long, allow_negative_numbers = true)]
+    pub threshold: Option<f32>,
+    /// Compare with every point.
+    #[arg(long)]
+    pub exact: bool,
+    /// Show vectors too.
+    #[arg(long)]
+    pub with_vectors: bool,
+}
+
+/// Rehearsed faults.
+#[derive(Subcommand)]
+pub enum DrillCommand {
+    /// Take a member's directory away under load, give it back, then once more an empty one; the drill works on
+    /// a collection of its own, but the member it loses is real.
+    LoseMember {
+        /// The member; the first one with a directory if it is left out.
+        #[arg(long)]
+        member: Option<String>,
+        /// Seconds that it is gone, each time.
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+    },
+}
+
+/// Arguments of `demo`.
+#[derive(Args)]
+pub struct DemoArgs {
+    /// A directory with source files; may be given several times.
+    #[arg(long = "sources", required = true)]
+    pub sources: Vec<PathBuf>,
+    /// Where the tier is built; a temporary directory, removed at the end, if it is left out.
+    #[arg(long)]
+    pub work_dir: Option<PathBuf>,
+    /// Files to index at least; fewer break the demo.
+    #[arg(long, default_value_t = 1_000)]
+    pub min_files: usize,
+    /// Seconds that the primary is gone, each time.
+    #[arg(long, default_value_t = 8)]
+    pub seconds: u64,
+}

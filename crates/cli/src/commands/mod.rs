@@ -1,0 +1,108 @@
+//! One module per command.
+
+mod collections;
+mod config;
+mod demo;
+mod drill;
+mod export;
+mod import;
+mod index;
+mod points;
+mod promises;
+mod search;
+mod status;
+
+use std::process::ExitCode;
+
+use mainstay::core::json::filter_from_json;
+use mainstay::{CollectionName, Config, Error, Filter, Payload, Record, Result, Tier};
+use mainstay_cli::json::{point_to_json, vectors_to_json};
+use serde_json::{Value, json};
+
+use crate::args::{Cli, Command};
+use crate::output::Output;
+
+/// Does what was asked for.
+pub async fn run(cli: Cli, output: Output) -> Result<ExitCode> {
+    match cli.command {
+        Command::Init { force } => config::init(&cli.config, force, output),
+        Command::Config(crate::args::ConfigCommand::Check) => config::check(&cli.config, output),
+        Command::Demo(args) => demo::run(args, output).await,
+        command => {
+            let config = Config::load(&cli.config)?;
+            let tier = Tier::open(config.clone()).await?;
+            let done = with_tier(command, &config, &tier, output).await;
+            let closed = tier.close().await;
+            let code = done?;
+            closed.map(|()| code)
+        }
+    }
+}
+
+async fn with_tier(command: Command, config: &Config, tier: &Tier, output: Output) -> Result<ExitCode> {
+    match command {
+        Command::Status => status::run(tier, output).await?,
+        Command::Collections(command) => collections::run(command, tier, output).await?,
+        Command::Import(args) => import::run(args, config, tier, output).await?,
+        Command::Index(args) => index::run(&args, tier, output).await?,
+        Command::Search(args) => search::run(args, tier, output).await?,
+        Command::Get { collection, ids, with_vectors } => {
+            points::get(tier, &collection, &ids, with_vectors, output).await?
+        }
+        Command::Count { collection, filter } => {
+            points::count(tier, &collection, filter.as_deref(), output).await?
+        }
+        Command::Delete { collection, ids, filter } => {
+            points::delete(tier, &collection, &ids, filter.as_deref(), output).await?;
+        }
+        Command::Export { collection, file, filter } => {
+            export::run(tier, &collection, &file, filter.as_deref(), output).await?;
+        }
+        Command::Drill(crate::args::DrillCommand::LoseMember { member, seconds }) => {
+            return drill::lose_member(config, tier, member, seconds, output).await;
+        }
+        Command::Init { .. } | Command::Config(_) | Command::Demo(_) => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A collection that is there.
+fn existing(tier: &Tier, name: &str) -> Result<CollectionName> {
+    let name = CollectionName::new(name)?;
+    tier.collection(&name).map(|_| name)
+}
+
+/// A filter from the command line: JSON, or @FILE.
+fn filter(text: Option<&str>) -> Result<Option<Filter>> {
+    let Some(text) = text else { return Ok(None) };
+    let read;
+    let text = match text.strip_prefix('@') {
+        None => text,
+        Some(path) => {
+            read = std::fs::read_to_string(path)
+                .map_err(|error| Error::invalid(format!("cannot read the filter's file {path}: {error}")))?;
+            &read
+        }
+    };
+    let value: Value = serde_json::from_str(text)
+        .map_err(|error| Error::invalid(format!("the filter is not JSON: {error}")))?;
+    filter_from_json(&value).map(Some)
+}
+
+/// A record as JSON: the point with its version.
+fn record_json(record: &Record, with_vectors: bool) -> Value {
+    let mut value = point_to_json(&record.point);
+    if let Value::Object(map) = &mut value {
+        map.remove("vector");
+        if with_vectors {
+            map.insert("vector".into(), vectors_to_json(&record.point.vectors));
+        }
+        map.insert("version".into(), record.version.0.into());
+    }
+    value
+}
+
+/// A payload on one line.
+fn payload_text(payload: &Payload) -> String {
+    if payload.is_empty() { String::new() } else { json!(payload).to_string() }
+}

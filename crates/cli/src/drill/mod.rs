@@ -1,0 +1,13 @@
+//! Rehearsed faults under load.
+//!
+//! [`Load`] searches and writes from several tasks and remembers every write that was acked; [`LoseMember`]
+//! takes a member's directory away and gives it back; [`verify`](fn@verify) then reads every acked write back from every
+//! member. The promises are counted, never assumed.
+
+mod load;
+mod lose_member;
+mod verify;
+
+pub use load::{Load, LoadOptions, LoadReport};
+pub use lose_member::{LoseMember, Round};
+pub use verify::{Expected, MemberState, Verdict, verify};

@@ -1,0 +1,16 @@
+//! What the `mainstay` command is made of besides its commands: reading and writing files of
+//! points, turning a directory of text files into points, and rehearsing faults.
+//!
+//! | module | idea |
+//! |---|---|
+//! | [`import`] | points from JSONL and Parquet, in batches, resumable |
+//! | [`drill`] | faults under load, and what they cost |
+//! | [`export`] | records to JSONL and Parquet that [`import`] reads back |
+//! | [`index`] | which files of a directory to index, and their points |
+//! | [`json`] | a point as JSON |
+
+pub mod drill;
+pub mod export;
+pub mod import;
+pub mod index;
+pub mod json;

@@ -1,0 +1,34 @@
+//! The `mainstay` command: operate a tier from a shell.
+
+mod args;
+mod commands;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use mainstay::{Error, ErrorKind};
+
+use crate::args::Cli;
+use crate::output::Output;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output::new(cli.format, cli.quiet);
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "error".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return output.fail(&Error::new(ErrorKind::Internal, "no runtime").with_source(error)),
+    };
+    runtime.block_on(async {
+        tokio::select! {
+            done = commands::run(cli, output) => done.unwrap_or_else(|error| output.fail(&error)),
+            // The log holds what was acked; a start after this replays what a member lacks.
+            _ = tokio::signal::ctrl_c() => {
+                output.note("interrupted");
+                ExitCode::from(130)
+            }
+        }
+    })
+}

@@ -1,0 +1,39 @@
+//! The tree's own rules, which no other tool checks.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Result, bail};
+
+use crate::cargo;
+
+/// Longest source file; a longer one holds more than one story.
+const MAX_LINES: usize = 700;
+
+/// Checks every file that git knows of.
+pub fn check() -> Result<()> {
+    let listed = cargo::output(Command::new("git").current_dir(cargo::root()).args(["ls-files"]))?;
+    let mut problems = Vec::new();
+    for path in listed.lines().filter(|path| path.ends_with(".rs") || path.ends_with("Cargo.toml")) {
+        // A file that is gone from the tree but not yet from git's list is no problem.
+        let Ok(text) = std::fs::read_to_string(cargo::root().join(path)) else { continue };
+        let lines = text.lines().count();
+        if path.ends_with(".rs") && lines > MAX_LINES {
+            problems.push(format!("{path}: {lines} lines; at most {MAX_LINES}"));
+        }
+        if path.ends_with("Cargo.toml") && path != "Cargo.toml" && !text.contains("[lints]\nworkspace = true")
+        {
+            problems.push(format!("{path}: the workspace's lints are not inherited"));
+        }
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    bail!("the tree is not tidy:\n  {}", problems.join("\n  "));
+}
+
+/// Checks and says so.
+pub fn run() -> Result<ExitCode> {
+    check()?;
+    println!("tidy");
+    Ok(ExitCode::SUCCESS)
+}
