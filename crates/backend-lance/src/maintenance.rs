@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use lancedb::DistanceType;
 use lancedb::index::Index;
 use lancedb::index::scalar::BTreeIndexBuilder;
-use lancedb::index::vector::IvfHnswSqIndexBuilder;
+use lancedb::index::vector::IvfSqIndexBuilder;
 use lancedb::table::{CompactionOptions, OptimizeAction, OptimizeOptions};
 use mainstay_core::{Distance, Result, VectorSpec};
 use tokio::task::JoinHandle;
@@ -125,7 +125,9 @@ async fn build_indexes(
             rows = table.len(),
             "building a vector index"
         );
-        let index = Index::IvfHnswSq(IvfHnswSqIndexBuilder::default().distance_type(distance));
+        // Scalar quantisation without a graph: a graph loses points among many equal vectors (measured),
+        // and indexed files hold many equal pieces.
+        let index = Index::IvfSq(IvfSqIndexBuilder::default().distance_type(distance));
         let build = table.native().create_index(&[&column.values], index).replace(true).execute();
         Box::pin(build).await.map_err(native("building a vector index"))?;
     }

@@ -28,6 +28,8 @@ const SCORING_TASKS: usize = 2;
 /// The index proposes up to this many times the hits that are wanted, and at least a few more.
 const OVERFETCH: usize = 3;
 const OVERFETCH_LEAST: usize = 64;
+/// Least partitions of the index that a search looks at; more while a filter leaves too few hits.
+const MIN_PARTITIONS: usize = 32;
 /// Past this many hits the index does not pay.
 const MAX_INDEXED_HITS: usize = 1_000;
 
@@ -149,7 +151,8 @@ impl Search {
             .map_err(native("searching a table"))?
             .column(&self.column)
             .distance_type(distance)
-            .ef(2 * proposals)
+            .minimum_nprobes(MIN_PARTITIONS)
+            .map_err(native("searching a table"))?
             .maximum_nprobes(None)
             .map_err(native("searching a table"))?;
         if let Some(filter) = filter {

@@ -233,6 +233,15 @@ impl Store {
             .map_err(sled_error)
     }
 
+    /// Removes the newest entries behind the log's back.
+    #[cfg(test)]
+    pub fn remove_after_for_test(&self, lsn: Lsn) {
+        for key in self.entries.range(part_key(lsn.next(), 0)..).keys() {
+            self.entries.remove(key.unwrap()).unwrap();
+        }
+        self.db.flush().unwrap();
+    }
+
     /// Removes all entries up to `lsn`.
     pub fn remove_up_to(&self, lsn: Lsn) -> Result<()> {
         loop {

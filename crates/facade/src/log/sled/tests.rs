@@ -1,1 +1,263 @@
-//! t
+//! What only a log on disk can break: restarts, kills, damage, failed syncs, a second process.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mainstay_core::{Effect, ErrorKind, Lsn};
+use rand::{Rng, SeedableRng};
+
+use super::commit::Barrier;
+use super::{Log, LogOptions, SledLog, SyncPolicy};
+use crate::catalog::Collections;
+use crate::log::suite::upsert;
+
+async fn open(path: &Path) -> SledLog {
+    SledLog::open(LogOptions::new(path)).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_opens_as_it_was_closed() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = open(directory.path()).await;
+    let identity = log.identity();
+    log.append((0..50).map(|id| upsert(id, 200_000)).collect()).await.unwrap();
+    log.truncate_before(Lsn(11), Collections::new()).await.unwrap();
+    let (bounds, end) = (log.bounds(), log.position_at(Lsn(50)).await.unwrap());
+    log.close().await.unwrap();
+    drop(log);
+    let log = open(directory.path()).await;
+    assert_eq!((log.identity(), log.bounds()), (identity, bounds));
+    assert_eq!(log.position_at(Lsn(50)).await.unwrap(), end);
+    let mut at = Lsn(10);
+    while at < Lsn(50) {
+        at = log.read(at, 1 << 20).await.unwrap().last().unwrap().lsn;
+    }
+    assert_eq!(log.append(vec![upsert(1, 1)]).await.unwrap().first, Lsn(51));
+    assert!(
+        !directory.path().join("sled/blobs").read_dir().is_ok_and(|mut files| files.next().is_some()),
+        "no blobs"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_opener_is_told_who_holds_the_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let _log = open(directory.path()).await;
+    let error = SledLog::open(LogOptions::new(directory.path())).await.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_tail_that_was_acked_is_named_and_not_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = open(directory.path()).await;
+    log.append((0..20).map(|id| upsert(id, 10)).collect()).await.unwrap();
+    // What sled would do to a tail that it takes for torn.
+    let store = log.shared.store.read().clone().unwrap();
+    store.remove_after_for_test(Lsn(15));
+    drop(store);
+    log.close().await.unwrap();
+    drop(log);
+    let error = SledLog::open(LogOptions::new(directory.path())).await.err().unwrap();
+    assert_eq!((error.kind(), error.lsn()), (ErrorKind::Corrupt, Some(Lsn(16))));
+}
+
+/// Flips bytes of sled's file at random: a start either finds everything as it was, or says that something is
+/// damaged. It never answers other entries or fewer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_file_is_noticed_or_harmless() {
+    let original = tempfile::tempdir().unwrap();
+    let log = open(original.path()).await;
+    for id in 0..200 {
+        log.append(vec![upsert(id, 300)]).await.unwrap();
+    }
+    let entries = log.read(Lsn::ZERO, 1 << 30).await.unwrap();
+    log.close().await.unwrap();
+    drop(log);
+    let mut rng = rand::rngs::StdRng::seed_from_u64(7);
+    let mut noticed = 0;
+    for case in 0..40 {
+        let copy = tempfile::tempdir().unwrap();
+        copy_directory(original.path(), copy.path());
+        let file = copy.path().join("sled/db");
+        let mut bytes = std::fs::read(&file).unwrap();
+        let used = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+        let at = rng.random_range(0..used);
+        bytes[at] ^= 1 << rng.random_range(0..8);
+        std::fs::write(&file, bytes).unwrap();
+        match SledLog::open(LogOptions::new(copy.path())).await {
+            Err(error) => {
+                noticed += 1;
+                assert_eq!(error.kind(), ErrorKind::Corrupt, "case {case}, byte {at}: {error}");
+            }
+            Ok(log) => {
+                assert_eq!(log.bounds().last, Lsn(200), "case {case}, byte {at}");
+                let mut read = Vec::new();
+                while read.len() < 200 {
+                    read.extend(log.read(Lsn(read.len() as u64), 1 << 20).await.unwrap());
+                }
+                assert_eq!(read, entries, "case {case}, byte {at}");
+                log.close().await.unwrap();
+            }
+        }
+    }
+    assert!(noticed > 0, "no flip met anything that matters");
+}
+
+fn copy_directory(from: &Path, to: &Path) {
+    for file in from.read_dir().unwrap().map(Result::unwrap) {
+        let to = to.join(file.file_name());
+        if file.file_type().unwrap().is_dir() {
+            std::fs::create_dir_all(&to).unwrap();
+            copy_directory(&file.path(), &to);
+        } else {
+            std::fs::copy(file.path(), to).unwrap();
+        }
+    }
+}
+
+static FAIL: AtomicBool = AtomicBool::new(false);
+
+fn failing_barrier(_: &Path) -> mainstay_core::Result<Barrier> {
+    Ok(Box::new(|| {
+        if FAIL.load(Ordering::SeqCst) {
+            return Err(std::io::Error::from(std::io::ErrorKind::StorageFull));
+        }
+        Ok(())
+    }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_sync_is_final_until_a_restart_and_loses_nothing_acked() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = SledLog::open_with(LogOptions::new(directory.path()), failing_barrier).await.unwrap();
+    log.append(vec![upsert(1, 10)]).await.unwrap();
+    FAIL.store(true, Ordering::SeqCst);
+    let failed = log.append(vec![upsert(2, 10)]).await.unwrap_err();
+    assert_eq!(
+        (failed.kind(), failed.effect(), failed.lsn()),
+        (ErrorKind::StorageFull, Effect::Unknown, Some(Lsn(2)))
+    );
+    FAIL.store(false, Ordering::SeqCst);
+    let refused = log.append(vec![upsert(3, 10)]).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.effect()), (ErrorKind::StorageFull, Effect::None));
+    assert_eq!(log.read(Lsn::ZERO, 1 << 20).await.unwrap().len(), 1, "reads go on");
+    assert!(log.close().await.is_err());
+    drop(log);
+    let log = open(directory.path()).await;
+    assert!(log.bounds().last >= Lsn(1));
+    log.append(vec![upsert(4, 10)]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn periodic_and_manual_logs_keep_everything_over_a_close() {
+    for sync in [SyncPolicy::Periodic(std::time::Duration::from_millis(5)), SyncPolicy::Manual] {
+        let directory = tempfile::tempdir().unwrap();
+        let options = LogOptions { sync, ..LogOptions::new(directory.path()) };
+        let log = SledLog::open(options.clone()).await.unwrap();
+        for id in 0..10 {
+            log.append(vec![upsert(id, 10)]).await.unwrap();
+        }
+        log.sync().await.unwrap();
+        log.close().await.unwrap();
+        drop(log);
+        assert_eq!(SledLog::open(options).await.unwrap().bounds().last, Lsn(10));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn disk_space_does_not_grow_with_writes_that_are_cut() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = open(directory.path()).await;
+    let mut sizes = Vec::new();
+    for _ in 0..12 {
+        for _ in 0..20 {
+            log.append((0..5).map(|id| upsert(id, 20_000)).collect()).await.unwrap();
+        }
+        let end = log.bounds().last;
+        log.truncate_before(end, Collections::new()).await.unwrap();
+        sizes.push(std::fs::metadata(directory.path().join("sled/db")).unwrap().len());
+    }
+    // 24 MB were written in all; what a round of 2 MB needs is reused by the next.
+    assert!(sizes[11] <= sizes[5] + (16 << 20), "{sizes:?}");
+}
+
+const CHILD: &str = "MAINSTAY_LOG_TEST_CHILD";
+
+/// The process that is killed: appends and cuts, and prints every acked LSN.
+#[test]
+fn child_that_appends_until_it_is_killed() {
+    let Ok(directory) = std::env::var(CHILD) else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let log = std::sync::Arc::new(open(Path::new(&directory)).await);
+        for writer in 0..4_u64 {
+            let log = std::sync::Arc::clone(&log);
+            tokio::spawn(async move {
+                loop {
+                    let appended =
+                        log.append(vec![upsert(writer, 500), upsert(writer + 1, 3_000)]).await.unwrap();
+                    println!("acked {}", appended.last);
+                    if appended.last.0 % 97 == 0 {
+                        log.truncate_before(Lsn(appended.last.0 - 40), Collections::new()).await.unwrap();
+                    }
+                }
+            });
+        }
+        std::future::pending::<()>().await;
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_acked_entry_survives_sigkill_at_any_moment() {
+    let kills: u64 = std::env::var("MAINSTAY_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(15);
+    let directory = tempfile::tempdir().unwrap();
+    let mut rng = rand::rngs::StdRng::seed_from_u64(11);
+    for kill in 0..kills {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "log::sled::tests::child_that_appends_until_it_is_killed", "--nocapture"])
+            .env(CHILD, directory.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let wanted = rng.random_range(1..120);
+        let mut acked = Lsn::ZERO;
+        let mut count = 0;
+        let note = |line: &str, acked: &mut Lsn| {
+            if let Some(lsn) = line.strip_prefix("acked ") {
+                *acked = (*acked).max(Lsn(lsn.parse().unwrap()));
+                return true;
+            }
+            false
+        };
+        for line in lines.by_ref() {
+            count += u64::from(note(&line.unwrap(), &mut acked));
+            if count >= wanted {
+                break;
+            }
+        }
+        child.kill().unwrap();
+        // What was acked before the kill may still be in the pipe.
+        lines.map_while(Result::ok).filter(|line| !line.is_empty()).for_each(|line| {
+            let whole = line.strip_prefix("acked ").is_some_and(|n| n.parse::<u64>().is_ok());
+            if whole {
+                note(&line, &mut acked);
+            }
+        });
+        child.wait().unwrap();
+        assert!(acked > Lsn::ZERO, "kill {kill}: the child acked nothing");
+        let log = open(directory.path()).await;
+        let bounds = log.bounds();
+        assert!(
+            bounds.last >= acked,
+            "kill {kill}: entry {acked} was acked, the log ends at {}",
+            bounds.last
+        );
+        log.close().await.unwrap();
+    }
+}
