@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mainstay_core::{
-    CollectionSpec, Entry, Error, ErrorKind, Fields, Lsn, Op, PayloadPatch, Point, PointId, Result,
+    CollectionName, CollectionSpec, Entry, Error, ErrorKind, Fields, Lsn, Op, PayloadPatch, Point, PointId,
+    Result,
 };
 
+use crate::session::Session;
 use crate::table::CollectionTable;
 
 /// What becomes of a point.
@@ -122,6 +124,54 @@ impl Changes {
         }
         table.write(&puts, &deletes).await
     }
+}
+
+/// Applies entries in order and answers the last one applied, and the error of the entry after it
+/// if that one can never be applied.
+pub(crate) async fn apply_entries<'a>(
+    session: &Session,
+    entries: &'a [Arc<Entry>],
+) -> Result<(Option<&'a Entry>, Option<Error>)> {
+    let mut changes: BTreeMap<CollectionName, Changes> = BTreeMap::new();
+    let (mut reached, mut refused) = (None, None);
+    for entry in entries {
+        let taken = match &entry.op {
+            Op::CreateCollection(spec) => match check_spec(spec) {
+                Ok(()) => {
+                    if session.find(&spec.name).is_none_or(|table| table.layout.incarnation < entry.lsn) {
+                        changes.remove(&spec.name);
+                        session.create(spec, entry.lsn).await?;
+                    }
+                    Ok(())
+                }
+                Err(e) => Err(e.with_lsn(entry.lsn)),
+            },
+            Op::DropCollection(collection) => {
+                if let Some(table) = session.table_of(collection) {
+                    changes.remove(&collection.name);
+                    session.remove(&table).await?;
+                }
+                Ok(())
+            }
+            Op::Upsert { collection, .. }
+            | Op::Delete { collection, .. }
+            | Op::PatchPayload { collection, .. } => match session.table_of(collection) {
+                Some(table) => {
+                    changes.entry(collection.name.clone()).or_insert_with(|| Changes::new(table)).take(entry)
+                }
+                None => Ok(()),
+            },
+        };
+        if let Err(e) = taken {
+            refused = Some(e);
+            break;
+        }
+        reached = Some(&**entry);
+    }
+    for changes in changes.into_values() {
+        changes.write().await?;
+    }
+    Ok((reached, refused))
 }
 
 /// Refuses a point that the table cannot hold.

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | [`config`](LanceOptions) | options |
 //! | `store` | [`LanceStore`]: the `VectorStore` over a session |
+//! | `shared` | the open session and who writes to it, for calls and maintenance |
 //! | `session` | what is open: the root, its tables, the position |
 //! | `root` | the directory: identity, lock, and writes that follow it when it is renamed |
 //! | `position` | the record file |
@@ -43,6 +44,7 @@ mod read;
 mod root;
 mod search;
 mod session;
+mod shared;
 mod store;
 mod table;
 #[cfg(test)]

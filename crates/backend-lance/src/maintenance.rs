@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use crate::error::native;
 use crate::layout::ID;
 use crate::session::Session;
-use crate::store::Inner;
+use crate::shared::Inner;
 use crate::table::CollectionTable;
 
 /// An index takes in new points once this part of the collection is outside of it.

@@ -18,6 +18,8 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 pub mod breaker;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod digest;
 pub mod embed;
 pub mod entry;

@@ -81,6 +81,13 @@ async fn measure_latencies() {
     let start = Instant::now();
     store.scroll(&cx(), &c.name, &mainstay_core::ScrollQuery::default()).await.unwrap();
     println!("scroll of 100: {:?}", start.elapsed());
+    for id in 0..30 {
+        log.upsert(&c, [make(id)]);
+        log.feed(&store).await;
+    }
+    let start = Instant::now();
+    store.maintain().await.unwrap();
+    println!("compaction: {:?}", start.elapsed());
     let start = Instant::now();
     store.close(&cx()).await.unwrap();
     let store = open(directory.path()).await;

@@ -1,5 +1,6 @@
 //! Tests of the whole store, in one binary: each one that links LanceDB takes long to build.
 
+mod conformance;
 mod filters;
 mod measure;
 mod outages;

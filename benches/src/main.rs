@@ -1,0 +1,69 @@
+//! Benchmarks: both sides of every ratio in one run, medians of several rounds.
+
+mod data;
+mod log;
+mod memory;
+mod report;
+mod tier;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use mainstay::Result;
+
+use crate::data::Dataset;
+use crate::report::Format;
+
+/// Benchmarks of Mainstay, both sides in one run.
+#[derive(Parser)]
+#[command(name = "mainstay-bench")]
+struct Cli {
+    /// What to measure.
+    what: What,
+    /// A directory with points.parquet and queries.parquet; generated vectors if it is left out.
+    #[arg(long)]
+    dataset: Option<PathBuf>,
+    /// How figures are printed; JSON is one object a line.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum What {
+    /// Appends to the log beside bare appends to a file.
+    Log,
+    /// A search through the tier beside the same store called directly.
+    Tier,
+    /// The memory store beside bare usearch.
+    Memory,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(&cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: &Cli) -> Result<()> {
+    let dataset = || cli.dataset.as_deref().map_or_else(|| Ok(Dataset::generated()), Dataset::read);
+    let figures = match cli.what {
+        What::Log => log::run().await?,
+        What::Tier => tier::run(&dataset()?).await?,
+        What::Memory => memory::run(&dataset()?).await?,
+    };
+    report::print(&figures, cli.format);
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! What the calls of a store and its maintenance share: the open session and who writes to it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mainstay_core::store::closed;
+use mainstay_core::{
+    CollectionRef, CollectionSpec, Effect, Error, ErrorKind, Lsn, Position, Record, Result, Run,
+};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::config::LanceOptions;
+use crate::effects::{apply_entries, check_spec};
+use crate::session::{Progress, Session};
+
+/// What the calls and the maintenance task share.
+pub(crate) struct Inner {
+    pub options: LanceOptions,
+    path: PathBuf,
+    state: Mutex<State>,
+    /// Held by whoever writes.
+    pub writer: Arc<tokio::sync::Mutex<()>>,
+    /// Held while an index is built, which writers need not wait for. Taken after `writer`.
+    pub indexing: tokio::sync::Mutex<()>,
+    /// Wakes maintenance.
+    pub wake: Arc<Notify>,
+}
+
+enum State {
+    Open(Arc<Session>),
+    /// The directory changed or a write failed; the next `position` opens it again.
+    Lost(String),
+    Closed,
+}
+
+/// A restore step that owns what it writes.
+pub(crate) enum OwnedStep {
+    Begin,
+    Collection(CollectionSpec, Lsn),
+    Points(CollectionRef, Vec<Record>),
+    Finish(Position),
+}
+
+impl Inner {
+    pub(crate) fn new(options: LanceOptions, path: PathBuf, session: Session) -> Self {
+        Self {
+            options,
+            path,
+            state: Mutex::new(State::Open(Arc::new(session))),
+            writer: Arc::default(),
+            indexing: tokio::sync::Mutex::default(),
+            wake: Arc::default(),
+        }
+    }
+
+    /// Ends the session for good and answers it, so that its directory can be given back.
+    pub(crate) fn close(&self) -> Option<Arc<Session>> {
+        match std::mem::replace(&mut *self.state.lock(), State::Closed) {
+            State::Open(session) => Some(session),
+            State::Lost(_) | State::Closed => None,
+        }
+    }
+
+    /// What is open, if the directory is still the one that was opened.
+    pub(crate) fn session(&self) -> Result<Arc<Session>> {
+        let session = match &*self.state.lock() {
+            State::Open(session) => session.clone(),
+            State::Lost(why) => {
+                return Err(Error::new(
+                    ErrorKind::Unavailable,
+                    format!("the store must be opened again by reading its position: {why}"),
+                ));
+            }
+            State::Closed => return Err(closed()),
+        };
+        session.verify().inspect_err(|e| self.lose(&session, e))?;
+        Ok(session)
+    }
+
+    /// Ends a session: what it believes can no longer be relied on.
+    pub(crate) fn lose(&self, session: &Arc<Session>, why: &Error) {
+        let mut state = self.state.lock();
+        if matches!(&*state, State::Open(open) if Arc::ptr_eq(open, session)) {
+            tracing::warn!(error = %why, "the LanceDB store is re-read from its directory");
+            *state = State::Lost(why.to_string());
+            session.release();
+        }
+    }
+
+    /// Ends whatever session is open.
+    pub(crate) fn lose_current(&self, why: &Error) {
+        let session = match &*self.state.lock() {
+            State::Open(session) => session.clone(),
+            State::Lost(_) | State::Closed => return,
+        };
+        self.lose(&session, why);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(&*self.state.lock(), State::Closed)
+    }
+
+    /// Opens the directory again if it was lost.
+    pub(crate) async fn reopen(&self) -> Result<Arc<Session>> {
+        let _indexing = self.indexing.lock().await;
+        match self.session() {
+            Ok(session) => return Ok(session),
+            Err(e) if self.is_closed() => return Err(e),
+            Err(_) => {}
+        }
+        let session = Arc::new(Box::pin(Session::open(&self.path, false)).await?);
+        let mut state = self.state.lock();
+        if matches!(&*state, State::Closed) {
+            return Err(closed());
+        }
+        *state = State::Open(session.clone());
+        Ok(session)
+    }
+
+    /// Ends the session if a write failed: how much of it landed is unknown.
+    fn after_write<T>(&self, session: &Arc<Session>, result: Result<T>) -> Result<T> {
+        result.and_then(|value| session.verify().map(|()| value)).map_err(|e| {
+            self.lose(session, &e);
+            e.with_effect(Effect::Unknown)
+        })
+    }
+
+    pub(crate) async fn apply(&self, run: &Run) -> Result<Position> {
+        let session = self.session()?;
+        let progress = session.progress();
+        let entries = run.remaining(progress.position.as_ref())?;
+        if entries.is_empty() {
+            return Ok(progress.position.unwrap_or_else(|| run.end()));
+        }
+        // From the first entry on: what a restore that was given up left behind is not part of it.
+        if progress.restoring {
+            let cleared = session.clear(false).await;
+            self.after_write(&session, cleared)?;
+        }
+        session.touch();
+        let (reached, refused) = self.after_write(&session, apply_entries(&session, entries).await)?;
+        let position = match reached {
+            Some(last) => Position { log: run.after().log, lsn: last.lsn, hash: last.hash },
+            None => progress.position.unwrap_or_else(|| Position::start(run.after().log)),
+        };
+        if reached.is_some() {
+            session.set_progress(Progress { position: Some(position), restoring: false });
+        }
+        self.wake.notify_one();
+        refused.map_or(Ok(position), Err)
+    }
+
+    pub(crate) async fn flush(&self) -> Result<Option<Position>> {
+        let session = self.session()?;
+        session.flush().await.inspect_err(|e| self.lose(&session, e))
+    }
+
+    pub(crate) async fn restore(&self, step: OwnedStep) -> Result<()> {
+        let session = self.session()?;
+        let restoring = session.progress().restoring;
+        if !restoring && !matches!(step, OwnedStep::Begin) {
+            return Err(Error::invalid("a restore starts with `Begin`"));
+        }
+        let written = match step {
+            OwnedStep::Begin => {
+                let _indexing = self.indexing.lock().await;
+                session.clear(true).await
+            }
+            OwnedStep::Collection(spec, incarnation) => {
+                check_spec(&spec)?;
+                session.create(&spec, incarnation).await
+            }
+            OwnedStep::Points(collection, records) => {
+                if session.table_of(&collection).is_none() {
+                    return Err(Error::invalid(format!(
+                        "the restore did not create collection {} of entry {} before its points",
+                        collection.name, collection.incarnation
+                    )));
+                }
+                session.load(&collection, &records).await
+            }
+            OwnedStep::Finish(position) => session.flush_at(position).await,
+        };
+        self.wake.notify_one();
+        self.after_write(&session, written)
+    }
+}
