@@ -10,7 +10,15 @@ use crate::cargo;
 pub fn command(args: &[String]) -> Result<Command> {
     let mut command = cargo::cargo()?;
     // Not --all-features: `simd` compiles C for minutes and changes speed alone.
-    command.args(["test", "--locked", "--workspace", "--exclude", "mainstay-bench", "--features"]);
+    command.args([
+        "test",
+        "--locked",
+        "--workspace",
+        "--exclude",
+        "mainstay-bench",
+        "--no-fail-fast",
+        "--features",
+    ]);
     command
         .arg("mainstay-core/conformance,mainstay/lance,mainstay-cli/lance,mainstay-tests/lance")
         .args(args);

@@ -1,4 +1,5 @@
 //! The suite that every store runs, over each quantization.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use async_trait::async_trait;
 use mainstay_core::conformance::StoreFactory;

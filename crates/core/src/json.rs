@@ -256,15 +256,27 @@ mod tests {
     }
 
     #[test]
+    fn a_bottomless_value_in_a_wrong_place_is_refused() {
+        let mut value = Value::Null;
+        for _ in 0..10_000 {
+            value = Value::Array(vec![value]);
+        }
+        let mut filter = Value::Object(Map::from_iter([("must".to_owned(), Value::Array(vec![value]))]));
+        let error = filter_from_json(&filter).unwrap_err().to_string();
+        assert!(error.contains("filter.must[0]: an object was expected, not a list"), "{error}");
+        // Freed by hand, because dropping what is nested so deep would overflow the stack.
+        let mut value = filter["must"].take();
+        while let Some(inner) = value.as_array_mut().and_then(Vec::pop) {
+            value = inner;
+        }
+    }
+
+    #[test]
     fn a_bottomless_filter_is_refused() {
         let mut value = json!({"must": []});
-        for _ in 0..10_000 {
+        for _ in 0..100 {
             value = json!({"must": [value]});
         }
         assert!(filter_from_json(&value).unwrap_err().to_string().contains("nested deeper"));
-        // Freed by hand, because dropping what is nested so deep would overflow the stack.
-        while let Some(inner) = value["must"].as_array_mut().and_then(Vec::pop) {
-            value = inner;
-        }
     }
 }

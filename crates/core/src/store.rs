@@ -26,6 +26,9 @@ impl fmt::Display for OperationId {
     }
 }
 
+/// Longest time that a call may be given: a day, beyond which clocks cannot be trusted to add up.
+pub const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+
 /// What travels with every call: by when it must be answered, and whose work it is.
 #[derive(Clone, Copy, Debug)]
 pub struct Context {
@@ -36,11 +39,12 @@ pub struct Context {
 }
 
 impl Context {
-    /// A context whose deadline is `timeout` from now, with an operation id of its own.
+    /// A context whose deadline is `timeout` from now (at most [`MAX_TIMEOUT`]), with an operation id of
+    /// its own.
     pub fn within(timeout: Duration) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let operation = OperationId(NEXT.fetch_add(1, Ordering::Relaxed));
-        Self { deadline: Instant::now() + timeout, operation }
+        Self { deadline: Instant::now() + timeout.min(MAX_TIMEOUT), operation }
     }
 
     /// How long until the deadline.
@@ -51,7 +55,7 @@ impl Context {
     /// The same operation with a deadline at most `timeout` from now.
     #[must_use]
     pub fn at_most(self, timeout: Duration) -> Self {
-        Self { deadline: self.deadline.min(Instant::now() + timeout), ..self }
+        Self { deadline: self.deadline.min(Instant::now() + timeout.min(MAX_TIMEOUT)), ..self }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mainstay_core::{BreakerOptions, Context, Error, GuardOptions, Guarded, Result, VectorStore};
 
 use crate::config::{BackendConfig, Config, MemberConfig};
-use crate::log::{Log, LogOptions, SledLog, SyncPolicy};
+use crate::log::{Log, LogOptions, MemoryLog, SledLog, SyncPolicy};
 use crate::tier::{MemberStore, TierOptions};
 
 /// Closing what was opened before another member could not be opened.
@@ -36,7 +36,11 @@ pub fn tier_options(config: &Config) -> TierOptions {
 /// Opens the log first, because it is what keeps a second process out, then the members.
 pub async fn open(config: &Config) -> Result<(Vec<MemberStore>, Arc<dyn Log>)> {
     config.check_features(COMPILED_IN)?;
-    let log: Arc<dyn Log> = Arc::new(SledLog::open(log_options(config)).await?);
+    let log: Arc<dyn Log> = if config.log.is_in_memory() {
+        Arc::new(MemoryLog::new(config.log.max_bytes))
+    } else {
+        Arc::new(SledLog::open(log_options(config)).await?)
+    };
     let mut members: Vec<MemberStore> = Vec::new();
     for name in &config.tier.members {
         let Some(member) = config.members.get(name) else {

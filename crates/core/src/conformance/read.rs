@@ -238,7 +238,7 @@ pub async fn random_filters_accept_exactly_what_their_evaluation_does<F: StoreFa
     let Vector::Dense(vector) =
         generator.point(&spec).vectors.into_values().next().unwrap_or(Vector::Dense(vec![1.0]))
     else {
-        return;
+        panic!("PROBE silent return taken");
     };
     let dimension = match spec.vector(&Default::default()).unwrap() {
         VectorSpec::Dense { dimension, .. } => dimension,

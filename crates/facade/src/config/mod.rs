@@ -196,8 +196,8 @@ impl Quantization {
 /// A LanceDB database.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LanceConfig {
-    /// A directory, or a URI with a scheme such as `s3://bucket/prefix`. Credentials come from
-    /// the environment of the object store, never from here.
+    /// A directory on this machine. A URI with a scheme other than `file` is refused when the
+    /// member is opened.
     pub uri: String,
     /// Rows from which a table gets a vector index. 50,000: below it a full scan answers within
     /// some ten milliseconds and is exact.

@@ -79,6 +79,11 @@ impl Shared {
                 points.len()
             ));
         }
+        // Before anything that walks a payload to its bottom.
+        for point in &points {
+            let deep = |error: Error| error.with_context("point", point.id).with_collection(&spec.name);
+            check_payload_depth(&point.payload).map_err(deep)?;
+        }
         let bytes: usize = points.iter().map(Point::size_bytes).sum();
         if bytes > most_bytes {
             return fail(format!(

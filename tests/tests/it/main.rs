@@ -1,0 +1,8 @@
+//! Tests that cross crates.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod bad_input;
+mod crash;
+mod drills;
+mod durability;
+mod tier;
