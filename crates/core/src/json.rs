@@ -34,8 +34,19 @@ fn fail<T>(at: &str, what: impl AsRef<str>) -> Result<T> {
     Err(Error::invalid(format!("{at}: {}", what.as_ref())))
 }
 
+/// What was found, for a message: a list or an object only by its kind, as writing one out recurses.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+        scalar => scalar.to_string(),
+    }
+}
+
 fn object<'a>(value: &'a Value, at: &str, known: &[&str]) -> Result<&'a Map<String, Value>> {
-    let Value::Object(map) = value else { return fail(at, format!("an object was expected, not {value}")) };
+    let Value::Object(map) = value else {
+        return fail(at, format!("an object was expected, not {}", shown(value)));
+    };
     match map.keys().find(|key| !known.contains(&key.as_str())) {
         Some(key) => fail(at, format!("unknown key `{key}`; known are {}", known.join(", "))),
         None => Ok(map),
@@ -128,7 +139,8 @@ pub fn id_from_json(value: &Value) -> Result<PointId> {
             id @ PointId::Uuid(_) => Ok(id),
         },
         other => {
-            Err(Error::invalid(format!("{other} is not a point id: use an unsigned whole number or a UUID")))
+            let what = shown(other);
+            Err(Error::invalid(format!("{what} is not a point id: use an unsigned whole number or a UUID")))
         }
     }
 }
@@ -168,7 +180,7 @@ fn read_scalar(value: &Value, at: &str) -> Result<Scalar> {
             Some(n) => Ok(Scalar::Int(n)),
             None => fail(at, format!("{n} is not a 64-bit integer; compare fractions with `range`")),
         },
-        other => fail(at, format!("a string, an integer or a bool was expected, not {other}")),
+        other => fail(at, format!("a string, an integer or a bool was expected, not {}", shown(other))),
     }
 }
 
@@ -194,7 +206,7 @@ fn read_range(value: &Value, at: &str) -> Result<FieldTest> {
         None => Ok(None),
         Some(bound) => match bound.as_f64() {
             Some(number) => Ok(Some(number)),
-            None => fail(&format!("{at}.{name}"), format!("a number was expected, not {bound}")),
+            None => fail(&format!("{at}.{name}"), format!("a number was expected, not {}", shown(bound))),
         },
     };
     Ok(FieldTest::Range(Range {

@@ -16,7 +16,7 @@ use crate::tier::{PATIENCE, docs, open, point};
 
 const CHILD: &str = "MAINSTAY_CRASH_CHILD";
 /// A small log, so that it is cut while the child runs; a tier of memory alone never cuts its log.
-const LOG: &str = if cfg!(feature = "lance") { "max_bytes = \"2MiB\"\n" } else { "" };
+const LOG: &str = if cfg!(feature = "lance") { "max_bytes = \"32MiB\"\n" } else { "" };
 /// Tasks of the child that write.
 const WRITERS: u64 = 3;
 /// Ids of one writer.

@@ -21,7 +21,7 @@ pub async fn a_scroll_pages_by_id<F: StoreFactory>(factory: &F) {
     let docs = script.create(&CollectionSpec::dense(name("docs"), 1, Distance::Dot));
     let mut ids: Vec<PointId> = [9_u64, 3, u64::MAX, 0, 256, 255].map(PointId::Num).to_vec();
     ids.extend([5_u128, 0, u128::MAX].map(|n| PointId::Uuid(uuid::Uuid::from_u128(n))));
-    let even = |id: PointId| serde_json::json!({ "even": id.to_string().len() % 2 == 0 });
+    let even = |id: PointId| serde_json::json!({ "even": id.to_string().len().is_multiple_of(2) });
     script.upsert(&docs, ids.iter().map(|id| Point::new(*id, vec![1.0]).with_payload(even(*id))).collect());
     script.apply_to(&store).await;
     ids.sort();
@@ -235,16 +235,14 @@ pub async fn random_filters_accept_exactly_what_their_evaluation_does<F: StoreFa
     );
     script.upsert(&docs, points.clone());
     script.apply_to(&store).await;
-    let Vector::Dense(vector) =
-        generator.point(&spec).vectors.into_values().next().unwrap_or(Vector::Dense(vec![1.0]))
-    else {
-        panic!("PROBE silent return taken");
-    };
     let dimension = match spec.vector(&Default::default()).unwrap() {
         VectorSpec::Dense { dimension, .. } => dimension,
-        VectorSpec::Sparse => 0,
+        VectorSpec::Sparse => panic!("the default vector of a generated spec is dense"),
     };
-    let vector = if vector.len() == dimension { vector } else { vec![0.5; dimension] };
+    let vector = match generator.point(&spec).vectors.into_values().next() {
+        Some(Vector::Dense(vector)) if vector.len() == dimension => vector,
+        _ => vec![0.5; dimension],
+    };
     for case in 0..cases(60) {
         let filter: Filter = generator.filter(2);
         let accepted = points.iter().filter(|point| filter.accepts(point.id, &point.payload));

@@ -39,7 +39,7 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mainstay_core::{Entry, Error, ErrorKind, LogIdentity, Lsn, Op, Position, Result};
+use mainstay_core::{Effect, Entry, Error, ErrorKind, LogIdentity, Lsn, Op, Position, Result};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{oneshot, watch};
 
@@ -181,7 +181,8 @@ impl SledLog {
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<Result<T>>) -> Request) -> Result<T> {
         let (send, answer) = oneshot::channel();
         match self.queue.try_send(request(send)) {
-            Ok(()) => answer.await.unwrap_or_else(|_| Err(closed())),
+            // The thread ended without an answer, perhaps after it wrote.
+            Ok(()) => answer.await.unwrap_or_else(|_| Err(closed().with_effect(Effect::Unknown))),
             Err(TrySendError::Full(_)) => Err(Error::new(
                 ErrorKind::Overloaded,
                 format!("{MAX_WAITING} appends wait for the log already"),

@@ -152,6 +152,20 @@ async fn a_failed_sync_is_final_until_a_restart_and_loses_nothing_acked() {
     log.append(vec![upsert(4, 10)]).await.unwrap();
 }
 
+fn panicking_barrier(_: &Path) -> mainstay_core::Result<Barrier> {
+    Ok(Box::new(|| panic!("the test wants the commit thread to end here")))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_whose_thread_died_after_the_write_does_not_claim_that_nothing_happened() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = SledLog::open_with(LogOptions::new(directory.path()), panicking_barrier).await.unwrap();
+    let lost = log.append(vec![upsert(1, 10)]).await.unwrap_err();
+    assert_eq!((lost.kind(), lost.effect()), (ErrorKind::Unavailable, Effect::Unknown));
+    let refused = log.append(vec![upsert(2, 10)]).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn periodic_and_manual_logs_keep_everything_over_a_close() {
     for sync in [SyncPolicy::Periodic(std::time::Duration::from_millis(5)), SyncPolicy::Manual] {
