@@ -18,7 +18,8 @@ pub(crate) mod read;
 pub(crate) mod retention;
 pub(crate) mod route;
 mod status;
-#[cfg(all(test, feature = "memory"))]
+#[cfg(test)]
+#[cfg(feature = "memory")]
 mod tests;
 mod write;
 
