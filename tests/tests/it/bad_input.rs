@@ -465,7 +465,7 @@ fn filters_as_json() -> Vec<Case<'static>> {
     let many = json!({ "should": vec![json!({ "is_null": { "key": "a" } }); 1_025] });
     let cases = [
         (json!(null), "filter: an object was expected, not null"),
-        (json!([]), "filter: an object was expected, not []"),
+        (json!([]), "filter: an object was expected, not a list"),
         (json!("lang = rust"), "filter: an object was expected"),
         (json!({ "and": [] }), "filter: unknown key `and`; known are must, should, must_not"),
         (json!({ "must": 7 }), "filter.must: an object was expected, not 7"),
