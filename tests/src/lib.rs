@@ -1,1 +1,7 @@
-//! Nothing but tests; they are in `tests/it`.
+//! Tests that cross crates are in `tests/it`; here is what they share.
+//!
+//! With the feature `qdrant`, [`stand_in`] is a server that speaks Qdrant's protocol, for tests that a real one
+//! is not there for.
+
+#[cfg(feature = "qdrant")]
+pub mod stand_in;

@@ -7,12 +7,12 @@ use anyhow::{Context, Result, bail};
 
 use crate::{cargo, test, tidy};
 
-/// The features of the facade and the command that are checked one combination at a time, because a
-/// build of the whole workspace unites them.
-const COMBINATIONS: [&str; 4] = ["", "memory", "lance", "memory,lance"];
+/// The backends; each set of them is a supported combination of features.
+const BACKENDS: [&str; 4] = ["memory", "lance", "qdrant", "qdrant-edge"];
 
-/// Everything that speaks of the workspace without the C kernels, which change speed alone.
-const ALL: &str = "mainstay-core/conformance,mainstay/lance,mainstay-cli/lance,mainstay-tests/lance";
+/// Combinations that are also checked as they are resolved alone, without what the rest of the workspace
+/// switches on in their dependencies.
+const ALONE: [&str; 4] = ["", "memory", "qdrant", "memory,qdrant"];
 
 /// Runs every step in order and stops at the first that fails.
 pub fn run() -> Result<ExitCode> {
@@ -22,21 +22,21 @@ pub fn run() -> Result<ExitCode> {
     })?;
     step("tidy", "cargo xtask tidy", tidy::check)?;
     step("what features leave out", "cargo tree", absences)?;
-    for features in COMBINATIONS.iter().filter(|features| !features.contains("lance")) {
-        step(&format!("features [{features}]"), "cargo clippy", || combination(features))?;
+    for features in ALONE {
+        step(&format!("features [{features}] alone"), "cargo clippy", || alone(features))?;
     }
     step("clippy", "cargo clippy", || {
         let mut command = cargo::cargo()?;
         command.args(["clippy", "--locked", "--workspace", "--exclude", "mainstay-bench", "--all-targets"]);
-        cargo::succeed(command.args(["--features", ALL, "--", "-D", "warnings"]))
+        cargo::succeed(command.args(["--features", test::FEATURES, "--", "-D", "warnings"]))
     })?;
-    for features in COMBINATIONS.iter().filter(|features| features.contains("lance")) {
-        step(&format!("features [{features}]"), "cargo clippy", || combination(features))?;
+    for features in combinations() {
+        step(&format!("features [{features}]"), "cargo clippy", || combination(&features))?;
     }
     step("documentation", "RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps", || {
         let mut command = cargo::cargo()?;
         command.args(["doc", "--locked", "--no-deps", "--workspace", "--exclude", "mainstay-bench"]);
-        cargo::succeed(command.args(["--features", ALL]).env("RUSTDOCFLAGS", "-D warnings"))
+        cargo::succeed(command.args(["--features", test::FEATURES]).env("RUSTDOCFLAGS", "-D warnings"))
     })?;
     step("tests", "cargo xtask test", || cargo::succeed(&mut test::command(&[])?))?;
     step("benchmarks compile", "cargo clippy -p mainstay-bench", || {
@@ -63,18 +63,61 @@ fn step(name: &str, again: &str, work: impl FnOnce() -> Result<()>) -> Result<()
     Ok(())
 }
 
-/// One combination of features of the command, and so of the facade under it.
-fn combination(features: &str) -> Result<()> {
+/// Every set of backends.
+fn combinations() -> Vec<String> {
+    let sets = 0..1_usize << BACKENDS.len();
+    sets.map(|set| {
+        let chosen = BACKENDS.iter().enumerate().filter(|(at, _)| set >> at & 1 == 1);
+        chosen.map(|(_, backend)| *backend).collect::<Vec<_>>().join(",")
+    })
+    .collect()
+}
+
+/// One combination of features of the command, and so of the facade under it, resolved alone.
+fn alone(features: &str) -> Result<()> {
     let mut command = cargo::cargo()?;
     command.args(["clippy", "--locked", "--package", "mainstay", "--package", "mainstay-cli"]);
     cargo::succeed(command.args(["--no-default-features", "--features", features, "--", "-D", "warnings"]))
 }
 
+/// One combination of features of the command and the facade, beside the packages that make cargo resolve the
+/// dependencies as it does for the whole workspace: else each combination would build LanceDB anew.
+fn combination(features: &str) -> Result<()> {
+    let mut command = cargo::cargo()?;
+    command.args(["clippy", "--locked", "--no-default-features"]);
+    for package in
+        ["mainstay", "mainstay-cli", "mainstay-core", "mainstay-memory", "mainstay-qdrant", "xtask"]
+    {
+        command.args(["--package", package]);
+    }
+    let backends = features.split(',').filter(|feature| !feature.is_empty());
+    let chosen =
+        backends.flat_map(|backend| [format!("mainstay/{backend}"), format!("mainstay-cli/{backend}")]);
+    let anchors = ["mainstay-core/conformance", "mainstay-qdrant/server", "mainstay-qdrant/edge"];
+    let all: Vec<String> = chosen.chain(anchors.map(str::to_owned)).collect();
+    cargo::succeed(command.args(["--features", &all.join(","), "--", "-D", "warnings"]))
+}
+
 /// What a set of features leaves out must not be in its tree.
 fn absences() -> Result<()> {
-    let cases: [(&str, &[&str], &[&str]); 3] = [
-        ("mainstay", &[], &["lancedb", "lance", "datafusion", "arrow-array"]),
-        ("mainstay", &["--no-default-features"], &["usearch", "lancedb", "datafusion"]),
+    let cases: [(&str, &[&str], &[&str]); 6] = [
+        ("mainstay", &[], &["lancedb", "lance", "datafusion", "arrow-array", "tonic", "qdrant-edge"]),
+        (
+            "mainstay",
+            &["--no-default-features"],
+            &["usearch", "lancedb", "datafusion", "tonic", "qdrant-edge"],
+        ),
+        (
+            "mainstay",
+            &["--no-default-features", "--features", "qdrant"],
+            &["arrow-array", "lance", "lancedb", "datafusion", "usearch", "qdrant-edge"],
+        ),
+        ("mainstay", &["--no-default-features", "--features", "lance"], &["tonic", "qdrant-edge", "usearch"]),
+        (
+            "mainstay",
+            &["--no-default-features", "--features", "qdrant-edge"],
+            &["arrow-array", "lancedb", "datafusion", "usearch", "qdrant-client", "tonic"],
+        ),
         ("xtask", &[], &["tokio", "clap", "usearch", "lancedb"]),
     ];
     for (package, args, absent) in cases {

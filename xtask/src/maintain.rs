@@ -54,9 +54,15 @@ fn features(path: impl AsRef<Path>) -> BTreeSet<String> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let config: toml::Table = text.parse().unwrap_or_default();
     let members = config.get("members").and_then(toml::Value::as_table);
-    let backends = members.into_iter().flatten().filter_map(|(_, member)| member.get("backend")?.as_str());
-    let known = backends.filter(|backend| matches!(*backend, "memory" | "lance"));
-    let mut features: BTreeSet<String> = known.map(str::to_owned).collect();
+    let needed =
+        members.into_iter().flatten().filter_map(|(_, member)| match member.get("backend")?.as_str()? {
+            "memory" => Some("memory"),
+            "lance" => Some("lance"),
+            "qdrant" if member.get("path").is_some() => Some("qdrant-edge"),
+            "qdrant" => Some("qdrant"),
+            _ => None,
+        });
+    let mut features: BTreeSet<String> = needed.map(str::to_owned).collect();
     features.insert("memory".to_owned());
     features
 }

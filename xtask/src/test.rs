@@ -6,6 +6,10 @@ use anyhow::Result;
 
 use crate::cargo;
 
+/// Everything that the workspace has without the C kernels, which change speed alone.
+pub const FEATURES: &str = "mainstay-core/conformance,mainstay-qdrant/server,mainstay-qdrant/edge,mainstay/full,\
+     mainstay-cli/full,mainstay-tests/lance,mainstay-tests/qdrant";
+
 /// The test command; what comes after it goes to cargo.
 pub fn command(args: &[String]) -> Result<Command> {
     let mut command = cargo::cargo()?;
@@ -19,9 +23,7 @@ pub fn command(args: &[String]) -> Result<Command> {
         "--no-fail-fast",
         "--features",
     ]);
-    command
-        .arg("mainstay-core/conformance,mainstay/lance,mainstay-cli/lance,mainstay-tests/lance")
-        .args(args);
+    command.arg(FEATURES).args(args);
     Ok(command)
 }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use mainstay_core::{
-    CollectionName, CollectionSpec, Distance, Fields, Lsn, PayloadIndex, PayloadPath, Result, Selector,
-    VectorName, VectorSpec,
+    CollectionSpec, Fields, Lsn, PayloadIndex, PayloadPath, Result, Selector, VectorName, VectorSpec,
+    document,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::error;
 
@@ -104,7 +104,10 @@ impl Layout {
             fields.push(Field::new(&column.value, kind, true));
             fields.push(Field::new(&column.other, DataType::Boolean, false));
         }
-        let metadata = HashMap::from([(METADATA_KEY.to_owned(), print(spec, incarnation).to_string())]);
+        let metadata = HashMap::from([(
+            METADATA_KEY.to_owned(),
+            document::collection_to_json(spec, incarnation).to_string(),
+        )]);
         let schema = Arc::new(Schema::new(fields).with_metadata(metadata));
         Self { spec: spec.clone(), incarnation, vectors, indexes, schema }
     }
@@ -115,8 +118,10 @@ impl Layout {
             .metadata()
             .get(METADATA_KEY)
             .ok_or_else(|| error::corrupt(format!("table {table} does not say which collection it holds")))?;
-        let (spec, incarnation) =
-            serde_json::from_str::<Value>(text).ok().and_then(|value| parse(&value)).ok_or_else(|| {
+        let (spec, incarnation) = serde_json::from_str::<Value>(text)
+            .ok()
+            .and_then(|value| document::collection_from_json(&value))
+            .ok_or_else(|| {
                 error::corrupt(format!("the collection's spec in table {table} cannot be read"))
             })?;
         Ok(Self::new(&spec, incarnation))
@@ -146,57 +151,10 @@ impl Layout {
     }
 }
 
-fn print(spec: &CollectionSpec, incarnation: Lsn) -> Value {
-    let vectors: serde_json::Map<String, Value> = spec
-        .vectors
-        .iter()
-        .map(|(name, vector)| {
-            let value = match vector {
-                VectorSpec::Dense { dimension, distance } => {
-                    json!({ "dimension": dimension, "distance": distance.as_str() })
-                }
-                VectorSpec::Sparse => json!("sparse"),
-            };
-            (name.as_str().to_owned(), value)
-        })
-        .collect();
-    let indexes: serde_json::Map<String, Value> =
-        spec.payload_indexes.iter().map(|(path, index)| (path.to_string(), json!(index.as_str()))).collect();
-    json!({
-        "name": spec.name.as_str(),
-        "incarnation": incarnation.0,
-        "vectors": vectors,
-        "payload_indexes": indexes,
-    })
-}
-
-fn parse(value: &Value) -> Option<(CollectionSpec, Lsn)> {
-    let vectors = value["vectors"]
-        .as_object()?
-        .iter()
-        .map(|(name, vector)| {
-            let spec = match vector.as_str() {
-                Some("sparse") => VectorSpec::Sparse,
-                Some(_) => return None,
-                None => VectorSpec::Dense {
-                    dimension: usize::try_from(vector["dimension"].as_u64()?).ok()?,
-                    distance: Distance::parse(vector["distance"].as_str()?).ok()?,
-                },
-            };
-            Some((VectorName::new(name).ok()?, spec))
-        })
-        .collect::<Option<_>>()?;
-    let payload_indexes = value["payload_indexes"]
-        .as_object()?
-        .iter()
-        .map(|(path, index)| Some((path.parse().ok()?, PayloadIndex::parse(index.as_str()?).ok()?)))
-        .collect::<Option<_>>()?;
-    let name = CollectionName::new(value["name"].as_str()?).ok()?;
-    Some((CollectionSpec { name, vectors, payload_indexes }, Lsn(value["incarnation"].as_u64()?)))
-}
-
 #[cfg(test)]
 mod tests {
+    use mainstay_core::{CollectionName, Distance};
+
     use super::*;
 
     #[test]

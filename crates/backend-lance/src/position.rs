@@ -8,7 +8,7 @@ use std::fs::{self, File, Metadata};
 use std::io::{ErrorKind as IoKind, Write};
 use std::path::Path;
 
-use mainstay_core::{EntryHash, LogId, LogIdentity, Lsn, Position, Result};
+use mainstay_core::{Position, Result, document};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -101,14 +101,7 @@ impl StoreRecord {
     }
 
     fn print(&self) -> String {
-        let position = self.position.map(|p| {
-            json!({
-                "log": p.log.id.0.to_string(),
-                "epoch": p.log.epoch,
-                "lsn": p.lsn.0,
-                "hash": p.hash.to_string(),
-            })
-        });
+        let position = self.position.as_ref().map(document::position_to_json);
         let line = json!({
             "format": FORMAT,
             "store": self.store.to_string(),
@@ -132,14 +125,7 @@ impl StoreRecord {
         let uuid = |value: &Value| value.as_str().and_then(|text| Uuid::try_parse(text).ok());
         let position = match &value["position"] {
             Value::Null => None,
-            p => Some(Position {
-                log: LogIdentity {
-                    id: LogId(uuid(&p["log"]).ok_or("its log id is no UUID")?),
-                    epoch: p["epoch"].as_u64().ok_or("its epoch is no number")?,
-                },
-                lsn: Lsn(p["lsn"].as_u64().ok_or("its LSN is no number")?),
-                hash: p["hash"].as_str().and_then(parse_hash).ok_or("its hash is none")?,
-            }),
+            position => Some(document::position_from_json(position)?),
         };
         let tables = value["tables"].as_object().ok_or("it names no tables")?;
         let tables: Option<BTreeMap<String, u64>> =
@@ -153,19 +139,10 @@ impl StoreRecord {
     }
 }
 
-fn parse_hash(text: &str) -> Option<EntryHash> {
-    let mut bytes = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (i, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).ok()?;
-    }
-    Some(EntryHash(bytes))
-}
-
 #[cfg(test)]
 mod tests {
+    use mainstay_core::{EntryHash, LogId, LogIdentity, Lsn};
+
     use super::*;
 
     fn record() -> StoreRecord {

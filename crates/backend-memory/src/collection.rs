@@ -1,20 +1,19 @@
 //! One collection: slots, ids, tombstones and the rebuild.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::Arc;
 
-use mainstay_core::point::payload_bytes;
 use mainstay_core::{
     CollectionSpec, Fields, Filter, Lsn, Payload, Point, PointId, Record, Result, ScrollPage, ScrollQuery,
-    SparseVector, Vector, VectorName, VectorSpec, Vectors,
+    Vector, VectorName, VectorSpec, Vectors,
 };
 use parking_lot::{Mutex, RwLock};
 use roaring::RoaringBitmap;
 
 use crate::graph::Graph;
+use crate::ids::Ids;
 use crate::options::MemoryOptions;
 use crate::payload_index::PayloadIndexes;
+use crate::slot::Slot;
 
 /// Below this many buried slots a rebuild is not worth it.
 const FEWEST_BURIED: u64 = 64;
@@ -30,27 +29,10 @@ pub struct Collection {
     writer: Mutex<()>,
 }
 
-/// Everything but the vectors of a point, shared with rebuilt states.
-pub struct Stored {
-    pub id: PointId,
-    pub payload: Payload,
-    pub text: Option<String>,
-    pub sparse: Vec<(VectorName, SparseVector)>,
-    /// Which dense vectors the point has, by their place in the spec.
-    pub dense: u64,
-}
-
-/// What a slot holds. A patch changes the payload and keeps the slot, because the vectors stay.
-#[derive(Clone)]
-pub struct Slot {
-    pub version: Lsn,
-    pub stored: Arc<Stored>,
-}
-
 /// The points of a collection.
 pub struct State {
     pub slots: Vec<Slot>,
-    pub ids: BTreeMap<PointId, u32>,
+    pub ids: Ids,
     pub buried: RoaringBitmap,
     pub indexes: PayloadIndexes,
     /// Dense vectors by name, in the order of the spec.
@@ -69,7 +51,7 @@ impl State {
         });
         Ok(Self {
             slots: Vec::new(),
-            ids: BTreeMap::new(),
+            ids: Ids::default(),
             buried: RoaringBitmap::new(),
             indexes: PayloadIndexes::new(&spec.payload_indexes),
             graphs: Arc::new(dense.collect::<Result<_>>()?),
@@ -91,20 +73,29 @@ impl State {
             .map(|(at, (_, graph))| (at, graph))
     }
 
-    fn put(&mut self, slot: Slot) {
+    /// The slot that the next point takes.
+    fn next_slot(&self) -> u32 {
         // Slots are u32; a collection of four billion points does not fit into memory.
-        let at = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
-        self.stored_bytes += stored_bytes(&slot.stored);
-        self.indexes.insert(at, &slot.stored.payload);
-        if let Some(old) = self.ids.insert(slot.stored.id, at) {
+        u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
+    }
+
+    fn push(&mut self, slot: Slot) {
+        self.stored_bytes += slot.bytes();
+        self.slots.push(slot);
+    }
+
+    fn put(&mut self, slot: Slot) {
+        let at = self.next_slot();
+        self.indexes.insert(at, slot.payload());
+        if let Some(old) = self.ids.insert(slot.id, at) {
             self.bury(old);
         }
-        self.slots.push(slot);
+        self.push(slot);
     }
 
     fn bury(&mut self, slot: u32) {
         if let Some(old) = self.slots.get(slot as usize) {
-            self.indexes.remove(slot, &old.stored.payload);
+            self.indexes.remove(slot, old.payload());
         }
         self.buried.insert(slot);
     }
@@ -112,22 +103,21 @@ impl State {
     /// The selected fields of a slot.
     pub fn point(&self, slot: u32, fields: &Fields) -> Option<(Lsn, Point)> {
         let held = self.slots.get(slot as usize)?;
-        let stored = &held.stored;
         let mut vectors = Vectors::new();
         for (at, (name, graph)) in self.graphs.iter().enumerate() {
-            if stored.dense >> at & 1 == 1
+            if held.has_dense(at)
                 && fields.wants_vector(name)
                 && let Some(vector) = graph.vector(slot)
             {
                 vectors.insert(name.clone(), Vector::Dense(vector));
             }
         }
-        for (name, vector) in stored.sparse.iter().filter(|(name, _)| fields.wants_vector(name)) {
+        for (name, vector) in held.sparse().iter().filter(|(name, _)| fields.wants_vector(name)) {
             vectors.insert(name.clone(), Vector::Sparse(vector.clone()));
         }
-        let payload = fields.select_payload(&stored.payload);
-        let text = stored.text.clone().filter(|_| fields.text);
-        Some((held.version, Point { id: stored.id, vectors, payload, text }))
+        let payload = fields.select_payload(held.payload());
+        let text = held.text().filter(|_| fields.text).map(str::to_owned);
+        Some((held.version, Point { id: held.id, vectors, payload, text }))
     }
 
     fn record(&self, slot: u32, fields: &Fields) -> Option<Record> {
@@ -135,20 +125,14 @@ impl State {
     }
 
     fn bytes(&self) -> u64 {
-        // A B-tree's nodes are about two thirds full.
-        let ids = self.ids.len() * (size_of::<(PointId, u32)>() * 3 / 2);
-        let slots = self.slots.capacity() * size_of::<Slot>() + self.slots.len() * (size_of::<Stored>() + 16);
+        // Capacity that was never touched takes no memory.
+        let slots = self.slots.len() * size_of::<Slot>();
         let graphs: u64 = self.graphs.iter().map(|(_, graph)| graph.bytes()).sum();
         graphs
-            + (ids + slots + self.buried.serialized_size()) as u64
+            + (self.ids.bytes() + slots + self.buried.serialized_size()) as u64
             + self.indexes.bytes()
             + self.stored_bytes
     }
-}
-
-fn stored_bytes(stored: &Stored) -> u64 {
-    let sparse: usize = stored.sparse.iter().map(|(_, vector)| 48 + vector.indices.len() * 8).sum();
-    (payload_bytes(&stored.payload) + stored.text.as_ref().map_or(0, String::len) + sparse) as u64
 }
 
 impl Collection {
@@ -169,31 +153,26 @@ impl Collection {
         let _writer = self.writer.lock();
         let (slot, graphs) = {
             let state = self.state.read();
-            if state.ids.get(&point.id).is_some_and(|slot| state.slots[*slot as usize].version >= version) {
+            if state.ids.get(point.id).is_some_and(|slot| state.slots[slot as usize].version >= version) {
                 return Ok(());
             }
-            (u32::try_from(state.slots.len()).unwrap_or(u32::MAX), Arc::clone(&state.graphs))
+            (state.next_slot(), Arc::clone(&state.graphs))
         };
         // The graph takes the slot before the state knows it; a search passes over such slots.
         let mut dense = 0;
         for (at, (name, graph)) in graphs.iter().enumerate() {
             if let Some(Vector::Dense(vector)) = point.vectors.get(name) {
-                graph.add(slot, vector)?;
+                if let Err(error) = graph.add(slot, vector) {
+                    // Some graph may have the slot, so no other point may take it.
+                    let mut state = self.state.write();
+                    state.push(Slot::wasted(point.id));
+                    state.buried.insert(slot);
+                    return Err(error);
+                }
                 dense |= 1 << at;
             }
         }
-        let sparse = point.vectors.iter().filter_map(|(name, vector)| match vector {
-            Vector::Sparse(vector) => Some((name.clone(), vector.clone())),
-            Vector::Dense(_) => None,
-        });
-        let stored = Stored {
-            id: point.id,
-            payload: point.payload.clone(),
-            text: point.text.clone(),
-            sparse: sparse.collect(),
-            dense,
-        };
-        self.state.write().put(Slot { version, stored: Arc::new(stored) });
+        self.state.write().put(Slot::new(version, point, dense));
         Ok(())
     }
 
@@ -202,10 +181,10 @@ impl Collection {
         let _writer = self.writer.lock();
         let mut state = self.state.write();
         for id in ids {
-            if let Some(slot) = state.ids.get(id).copied()
+            if let Some(slot) = state.ids.get(*id)
                 && state.slots[slot as usize].version < version
             {
-                state.ids.remove(id);
+                state.ids.remove(*id);
                 state.bury(slot);
             }
         }
@@ -217,26 +196,18 @@ impl Collection {
         let mut state = self.state.write();
         let state = &mut *state;
         for id in ids {
-            let Some(at) = state.ids.get(id).copied() else { continue };
+            let Some(at) = state.ids.get(*id) else { continue };
             let slot = &mut state.slots[at as usize];
             if slot.version >= version {
                 continue;
             }
-            let old = Arc::clone(&slot.stored);
-            let mut payload = old.payload.clone();
+            let mut payload = slot.payload().clone();
             change(&mut payload);
-            state.indexes.remove(at, &old.payload);
-            state.indexes.insert(at, &payload);
-            let stored = Stored {
-                id: old.id,
-                payload,
-                text: old.text.clone(),
-                sparse: old.sparse.clone(),
-                dense: old.dense,
-            };
-            state.stored_bytes =
-                (state.stored_bytes + stored_bytes(&stored)).saturating_sub(stored_bytes(&old));
-            *slot = Slot { version, stored: Arc::new(stored) };
+            let changed = slot.with_payload(version, payload);
+            state.indexes.remove(at, slot.payload());
+            state.indexes.insert(at, changed.payload());
+            state.stored_bytes = (state.stored_bytes + changed.bytes()).saturating_sub(slot.bytes());
+            *slot = changed;
         }
     }
 
@@ -253,23 +224,19 @@ impl Collection {
     /// The points with these ids that are there.
     pub fn get(&self, ids: &[PointId], fields: &Fields) -> Vec<Record> {
         let state = self.state.read();
-        ids.iter().filter_map(|id| state.record(*state.ids.get(id)?, fields)).collect()
+        ids.iter().filter_map(|id| state.record(state.ids.get(*id)?, fields)).collect()
     }
 
     /// A page of points.
     pub fn scroll(&self, query: &ScrollQuery) -> ScrollPage {
         let state = self.state.read();
-        let from = query.after.map_or(Bound::Unbounded, Bound::Excluded);
-        let accepted = state.ids.range((from, Bound::Unbounded)).filter(|(id, slot)| {
+        let accepted = state.ids.after(query.after).filter(|(id, slot)| {
             query.filter.as_ref().is_none_or(|filter| {
-                state
-                    .slots
-                    .get(**slot as usize)
-                    .is_some_and(|held| filter.accepts(**id, &held.stored.payload))
+                state.slots.get(*slot as usize).is_some_and(|held| filter.accepts(*id, held.payload()))
             })
         });
         let mut slots: Vec<u32> =
-            accepted.map(|(_, slot)| *slot).take(query.limit.saturating_add(1)).collect();
+            accepted.map(|(_, slot)| slot).take(query.limit.saturating_add(1)).collect();
         let more = slots.len() > query.limit;
         slots.truncate(query.limit);
         let records: Vec<_> =
@@ -283,15 +250,12 @@ impl Collection {
         let state = self.state.read();
         let accepts = |slot: &u32| {
             state.is_alive(*slot)
-                && state
-                    .slots
-                    .get(*slot as usize)
-                    .is_some_and(|s| filter.accepts(s.stored.id, &s.stored.payload))
+                && state.slots.get(*slot as usize).is_some_and(|s| filter.accepts(s.id, s.payload()))
         };
         match state.indexes.candidates(filter) {
             Some(candidates) if candidates.exact => candidates.slots.len(),
-            Some(candidates) => candidates.slots.iter().filter(|slot| accepts(slot)).count() as u64,
-            None => state.ids.values().filter(|slot| accepts(slot)).count() as u64,
+            Some(candidates) => candidates.slots.iter().filter(accepts).count() as u64,
+            None => state.ids.slots().filter(accepts).count() as u64,
         }
     }
 
@@ -307,19 +271,20 @@ impl Collection {
     pub fn rebuild(&self, stop: &dyn Fn() -> bool) -> Result<()> {
         let (old_graphs, seen) = {
             let state = self.state.read();
-            (Arc::clone(&state.graphs), u32::try_from(state.slots.len()).unwrap_or(u32::MAX))
+            (Arc::clone(&state.graphs), state.next_slot())
         };
         let mut fresh = State::new(&self.spec, &self.options)?;
-        // Graph slots of the new state by old slot.
-        let mut moved: BTreeMap<u32, u32> = BTreeMap::new();
-        let mut next = 0;
-        let carry = |old: u32, next: &mut u32, moved: &mut BTreeMap<u32, u32>| -> Result<()> {
+        // The old slot of each new one.
+        let mut moved: Vec<u32> = Vec::new();
+        let carry = |old: u32, moved: &mut Vec<u32>| -> Result<()> {
+            let next = u32::try_from(moved.len()).unwrap_or(u32::MAX);
             let mut buffer = Vec::new();
             for ((_, from), (_, into)) in old_graphs.iter().zip(fresh.graphs.iter()) {
-                from.with_vector(old, &mut buffer, |vector| into.add(*next, vector)).transpose()?;
+                if let Some(vector) = from.vectors().get(old, &mut buffer) {
+                    into.add(next, vector)?;
+                }
             }
-            moved.insert(old, *next);
-            *next += 1;
+            moved.push(old);
             Ok(())
         };
         for old in 0..seen {
@@ -327,7 +292,7 @@ impl Collection {
                 return Ok(());
             }
             if self.state.read().is_alive(old) {
-                carry(old, &mut next, &mut moved)?;
+                carry(old, &mut moved)?;
             }
         }
         let _writer = self.writer.lock();
@@ -335,19 +300,19 @@ impl Collection {
             let state = self.state.read();
             for old in (seen..).take_while(|old| (*old as usize) < state.slots.len()) {
                 if state.is_alive(old) {
-                    carry(old, &mut next, &mut moved)?;
+                    carry(old, &mut moved)?;
                 }
             }
-            for (old, new) in &moved {
-                let Some(held) = state.slots.get(*old as usize) else { continue };
-                fresh.slots.push(held.clone());
-                fresh.stored_bytes += stored_bytes(&held.stored);
-                if state.is_alive(*old) {
-                    fresh.indexes.insert(*new, &held.stored.payload);
-                    fresh.ids.insert(held.stored.id, *new);
+            for old in moved {
+                let Some(held) = state.slots.get(old as usize) else { continue };
+                let new = fresh.next_slot();
+                if state.is_alive(old) {
+                    fresh.indexes.insert(new, held.payload());
+                    fresh.ids.insert(held.id, new);
                 } else {
-                    fresh.buried.insert(*new);
+                    fresh.buried.insert(new);
                 }
+                fresh.push(held.clone());
             }
         }
         let old = std::mem::replace(&mut *self.state.write(), fresh);

@@ -1,24 +1,22 @@
 //! One dense vector of a collection: a usearch graph, and the exact vectors.
 
 use mainstay_core::{Distance, Error, ErrorKind, Result};
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockReadGuard};
 use usearch::{Index, IndexOptions, MetricKind, ScalarKind};
 
 use crate::options::{MemoryOptions, Quantization};
+use crate::rows::Rows;
 
 /// Slots reserved at least, and by how much a full graph grows.
 const FIRST_CAPACITY: usize = 1_024;
-
-/// Exact vectors by slot; `None` for a slot without one.
-type BySlot = Vec<Option<Box<[f32]>>>;
 
 /// Vectors by slot.
 pub struct Graph {
     /// Searches and one adding writer share it; only growing is exclusive, because usearch moves its
     /// tables then.
     index: RwLock<Index>,
-    /// The exact vectors by slot where the graph holds others; `None` where the graph holds them.
-    exact: Option<RwLock<BySlot>>,
+    /// The exact vectors where the graph holds others; `None` where the graph holds them.
+    exact: Option<RwLock<Rows>>,
     dimension: usize,
     distance: Distance,
     rescored: usize,
@@ -50,7 +48,7 @@ impl Graph {
         });
         let index = index.map_err(usearch_error)?;
         index.reserve(FIRST_CAPACITY).map_err(usearch_error)?;
-        let exact = (quantization != Quantization::F32).then(|| RwLock::new(Vec::new()));
+        let exact = (quantization != Quantization::F32).then(|| RwLock::new(Rows::new(dimension)));
         Ok(Self { index: RwLock::new(index), exact, dimension, distance, rescored: options.rescored })
     }
 
@@ -79,41 +77,26 @@ impl Graph {
         };
         if full {
             let index = self.index.write();
-            let capacity = index.capacity().max(FIRST_CAPACITY) * 3 / 2;
+            let capacity = index.capacity().max(FIRST_CAPACITY) * 2;
             index.reserve(capacity).map_err(usearch_error)?;
         }
         if let Some(exact) = &self.exact {
-            let mut exact = exact.write();
-            let at = slot as usize;
-            if exact.len() <= at {
-                exact.resize_with(at + 1, || None);
-            }
-            exact[at] = Some(vector.into());
+            exact.write().add(slot, vector);
         }
         self.index.read().add(u64::from(slot), vector).map_err(usearch_error)
     }
 
-    /// Looks at one exact vector; `None` if the slot has none.
-    pub fn with_vector<T>(
-        &self,
-        slot: u32,
-        buffer: &mut Vec<f32>,
-        look: impl FnOnce(&[f32]) -> T,
-    ) -> Option<T> {
+    /// The exact vectors, to look at; adding waits meanwhile.
+    pub fn vectors(&self) -> ExactVectors<'_> {
         match &self.exact {
-            Some(exact) => exact.read().get(slot as usize).and_then(|vector| vector.as_deref()).map(look),
-            None => {
-                buffer.resize(self.dimension, 0.0);
-                let found = self.index.read().get(u64::from(slot), buffer).is_ok_and(|count| count > 0);
-                found.then(|| look(buffer))
-            }
+            Some(exact) => ExactVectors::Beside(exact.read()),
+            None => ExactVectors::Inside { index: self.index.read(), dimension: self.dimension },
         }
     }
 
     /// The exact vector of a slot.
     pub fn vector(&self, slot: u32) -> Option<Vec<f32>> {
-        let mut buffer = Vec::new();
-        self.with_vector(slot, &mut buffer, <[f32]>::to_vec)
+        self.vectors().get(slot, &mut Vec::new()).map(<[f32]>::to_vec)
     }
 
     /// The slots nearest to a query, about in order, of those that `accepts` takes.
@@ -124,7 +107,7 @@ impl Graph {
         accepts: Option<&dyn Fn(u32) -> bool>,
     ) -> Result<Vec<u32>> {
         // Where the graph is not exact, more candidates are scored than are wanted.
-        let count = if self.exact.is_some() { count.max(self.rescored) } else { count };
+        let count = if self.exact.is_some() { (count + count / 2).max(self.rescored) } else { count };
         let index = self.index.read();
         let slot = |key: u64| u32::try_from(key).unwrap_or(u32::MAX);
         let matches = match accepts {
@@ -136,12 +119,35 @@ impl Graph {
 
     /// Bytes that the graph and the exact vectors take.
     pub fn bytes(&self) -> u64 {
-        let exact = self.exact.as_ref().map_or(0, |exact| {
-            let exact = exact.read();
-            exact.capacity() * size_of::<Option<Box<[f32]>>>()
-                + exact.iter().flatten().count() * self.dimension * 4
-        });
+        let exact = self.exact.as_ref().map_or(0, |exact| exact.read().bytes());
         (self.index.read().memory_usage() + exact) as u64
+    }
+}
+
+/// A look at the exact vectors of a graph.
+pub enum ExactVectors<'a> {
+    /// They are beside it.
+    Beside(RwLockReadGuard<'a, Rows>),
+    /// The graph itself holds them.
+    Inside {
+        /// The graph.
+        index: RwLockReadGuard<'a, Index>,
+        /// Numbers in a vector.
+        dimension: usize,
+    },
+}
+
+impl ExactVectors<'_> {
+    /// The vector of a slot, if it has one. `buffer` is for graphs that only give copies.
+    pub fn get<'b>(&'b self, slot: u32, buffer: &'b mut Vec<f32>) -> Option<&'b [f32]> {
+        match self {
+            Self::Beside(rows) => rows.get(slot),
+            Self::Inside { index, dimension } => {
+                buffer.resize(*dimension, 0.0);
+                let found = index.get(u64::from(slot), buffer).is_ok_and(|count| count > 0);
+                found.then_some(buffer.as_slice())
+            }
+        }
     }
 }
 

@@ -4,8 +4,11 @@
 //! |---|---|
 //! | `options` | what a store goes by |
 //! | `store` | the [`VectorStore`](mainstay_core::VectorStore): entries in, answers out |
-//! | `collection` | one collection: slots, ids, tombstones, rebuild |
+//! | `collection` | one collection: writes, tombstones, rebuild |
+//! | `slot` | what a point is beside its vectors |
+//! | `ids` | which slot a point is in |
 //! | `graph` | one dense vector of a collection: a usearch graph and the exact vectors |
+//! | `rows` | exact vectors beside a graph of f16 or i8 |
 //! | `payload_index` | bitmaps per declared payload index |
 //! | `search` | nearest points: graph or scan, then exact scores |
 //!
@@ -16,9 +19,12 @@
 
 mod collection;
 mod graph;
+mod ids;
 mod options;
 mod payload_index;
+mod rows;
 mod search;
+mod slot;
 mod store;
 
 pub use options::{MemoryOptions, Quantization};

@@ -31,8 +31,9 @@ pub struct MemoryOptions {
     pub expansion_add: usize,
     /// Candidates looked at in a search (usearch's default); a search for more hits looks at more.
     pub expansion_search: usize,
-    /// Candidates that are scored exactly in a search with f16 or i8; measured on real embeddings, 40
-    /// give recall@10 of 0.98.
+    /// Fewest candidates that are scored exactly in a search with f16 or i8; a search for more hits scores
+    /// half as many again as it wants. Measured on 40,000 real embeddings with i8, 16 candidates for 10 hits
+    /// give the same recall@10 as 40 (0.983), limited by the graph, in two thirds of the time.
     pub rescored: usize,
 }
 
@@ -45,7 +46,7 @@ impl Default for MemoryOptions {
             connectivity: 16,
             expansion_add: 128,
             expansion_search: 64,
-            rescored: 40,
+            rescored: 20,
         }
     }
 }

@@ -58,7 +58,7 @@ fn wrong_vector(spec: &CollectionSpec, query: &SearchQuery) -> Error {
 fn accepts(state: &State, filter: Option<&Filter>, slot: u32) -> bool {
     state.is_alive(slot)
         && filter.is_none_or(|filter| {
-            state.slots.get(slot as usize).is_some_and(|s| filter.accepts(s.stored.id, &s.stored.payload))
+            state.slots.get(slot as usize).is_some_and(|s| filter.accepts(s.id, s.payload()))
         })
 }
 
@@ -67,8 +67,7 @@ fn dense(state: &State, query: &SearchQuery, vector: &[f32], wanted: usize) -> R
     let filter = query.filter.as_ref().filter(|filter| !filter.is_empty());
     let candidates = filter.and_then(|filter| state.indexes.candidates(filter));
     let residual = if candidates.as_ref().is_some_and(|c| c.exact) { None } else { filter };
-    let has_vector =
-        |slot: u32| state.slots.get(slot as usize).is_some_and(|s| s.stored.dense >> at & 1 == 1);
+    let has_vector = |slot: u32| state.slots.get(slot as usize).is_some_and(|held| held.has_dense(at));
     let points = state.ids.len() as u64;
     let few = candidates.as_ref().is_some_and(|c| c.slots.len() <= SCAN_CANDIDATES);
     let scan = query.exact || !graph.ranks() || points <= SCAN_POINTS || few || wanted as u64 * 4 > points;
@@ -91,7 +90,7 @@ fn dense(state: &State, query: &SearchQuery, vector: &[f32], wanted: usize) -> R
             scores(state, graph, vector, slots)
         }
         None => {
-            let slots = state.ids.values().copied().filter(|s| has_vector(*s) && accepts(state, filter, *s));
+            let slots = state.ids.slots().filter(|s| has_vector(*s) && accepts(state, filter, *s));
             scores(state, graph, vector, slots)
         }
     };
@@ -99,12 +98,12 @@ fn dense(state: &State, query: &SearchQuery, vector: &[f32], wanted: usize) -> R
 }
 
 fn scores(state: &State, graph: &Graph, vector: &[f32], slots: impl Iterator<Item = u32>) -> Vec<Scored> {
+    let vectors = graph.vectors();
     let mut buffer = Vec::new();
     slots
         .filter_map(|slot| {
-            let score =
-                graph.with_vector(slot, &mut buffer, |v| score::dense(graph.distance(), vector, v))?;
-            Some((score, state.slots.get(slot as usize)?.stored.id, slot))
+            let score = score::dense(graph.distance(), vector, vectors.get(slot, &mut buffer)?);
+            Some((score, state.slots.get(slot as usize)?.id, slot))
         })
         .collect()
 }
@@ -113,13 +112,13 @@ fn sparse(state: &State, query: &SearchQuery) -> Vec<Scored> {
     let filter = query.filter.as_ref();
     state
         .ids
-        .iter()
-        .filter(|(_, slot)| accepts(state, filter, **slot))
+        .after(None)
+        .filter(|(_, slot)| accepts(state, filter, *slot))
         .filter_map(|(id, slot)| {
-            let stored = &state.slots.get(*slot as usize)?.stored;
-            let (_, vector) = stored.sparse.iter().find(|(name, _)| *name == query.using)?;
+            let held = state.slots.get(slot as usize)?;
+            let (_, vector) = held.sparse().iter().find(|(name, _)| *name == query.using)?;
             let Vector::Sparse(wanted) = &query.vector else { return None };
-            wanted.overlaps(vector).then(|| (wanted.dot(vector), *id, *slot))
+            wanted.overlaps(vector).then(|| (wanted.dot(vector), id, slot))
         })
         .collect()
 }

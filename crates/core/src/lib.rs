@@ -13,6 +13,7 @@
 //! | [`store`] | the [`VectorStore`] trait |
 //! | [`error`] | one error type with kinds |
 //! | [`breaker`], [`guarded`] | the circuit breaker, and the wrapper that puts it around a store |
+//! | [`document`] | what stores keep about themselves, as JSON |
 //! | [`digest`] | content hashes that compare stores |
 //! | [`embed`] | text to vectors, and the built-in lexical embedder |
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
@@ -21,6 +22,7 @@ pub mod breaker;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod digest;
+pub mod document;
 pub mod embed;
 pub mod entry;
 pub mod error;

@@ -18,6 +18,10 @@ pub const COMPILED_IN: &[&str] = &[
     "memory",
     #[cfg(feature = "lance")]
     "lance",
+    #[cfg(feature = "qdrant")]
+    "qdrant",
+    #[cfg(feature = "qdrant-edge")]
+    "qdrant-edge",
 ];
 
 /// What a tier goes by.
@@ -101,12 +105,23 @@ async fn open_store(backend: &BackendConfig) -> Result<Arc<dyn VectorStore>> {
         BackendConfig::Memory(memory) => Ok(Arc::new(open_memory(memory)?)),
         #[cfg(feature = "lance")]
         BackendConfig::Lance(lance) => Ok(Arc::new(open_lance(lance).await?)),
-        #[cfg(not(all(feature = "memory", feature = "lance")))]
-        other => Err(Error::new(
-            mainstay_core::ErrorKind::Unsupported,
-            format!("the backend `{0}` is not compiled in: add the cargo feature `{0}`", other.name()),
-        )),
+        #[cfg(any(feature = "qdrant", feature = "qdrant-edge"))]
+        BackendConfig::Qdrant(qdrant) => Ok(Arc::new(qdrant::open(qdrant).await?)),
+        #[cfg(not(all(
+            feature = "memory",
+            feature = "lance",
+            any(feature = "qdrant", feature = "qdrant-edge")
+        )))]
+        other => Err(not_compiled_in(other.name(), other.feature())),
     }
+}
+
+#[cfg(not(all(feature = "memory", feature = "lance", feature = "qdrant", feature = "qdrant-edge")))]
+fn not_compiled_in(backend: &str, feature: &str) -> Error {
+    Error::new(
+        mainstay_core::ErrorKind::Unsupported,
+        format!("the backend `{backend}` is not compiled in: add the cargo feature `{feature}`"),
+    )
 }
 
 #[cfg(feature = "memory")]
@@ -131,4 +146,97 @@ async fn open_lance(lance: &crate::config::LanceConfig) -> Result<mainstay_lance
         ..mainstay_lance::LanceOptions::new(&lance.uri)
     })
     .await
+}
+
+#[cfg(any(feature = "qdrant", feature = "qdrant-edge"))]
+mod qdrant {
+    use mainstay_core::Result;
+    use mainstay_qdrant::QdrantStore;
+
+    use crate::config::{QdrantConfig, QdrantPlace};
+
+    /// Opens a server or a directory.
+    pub async fn open(qdrant: &QdrantConfig) -> Result<QdrantStore> {
+        match &qdrant.place {
+            #[cfg(feature = "qdrant")]
+            QdrantPlace::Server(urls) => QdrantStore::connect(server::options(qdrant, urls)?).await,
+            #[cfg(feature = "qdrant-edge")]
+            QdrantPlace::Directory(path) => QdrantStore::open(mainstay_qdrant::EdgeOptions::new(path)).await,
+            #[cfg(not(all(feature = "qdrant", feature = "qdrant-edge")))]
+            _ => Err(super::not_compiled_in("qdrant", qdrant.feature())),
+        }
+    }
+
+    #[cfg(feature = "qdrant")]
+    mod server {
+        use mainstay_core::{Error, Result};
+        use mainstay_qdrant::{
+            CollectionOptions, Compression, Consistency, Ordering, QuantizationKind, Secret, ServerOptions,
+        };
+
+        use crate::config::{
+            self, KeySource, Placement, QdrantConfig, ReadConsistency, VectorQuantization, WriteOrdering,
+        };
+
+        pub fn options(qdrant: &QdrantConfig, urls: &[String]) -> Result<ServerOptions> {
+            let some = |number: u32| (number > 0).then_some(number);
+            Ok(ServerOptions {
+                urls: urls.to_vec(),
+                api_key: qdrant.api_key.as_ref().map(secret).transpose()?,
+                connect_timeout: qdrant.connect_timeout,
+                pool_size: qdrant.pool_size,
+                compression: match qdrant.compression {
+                    config::Compression::None => Compression::None,
+                    config::Compression::Gzip => Compression::Gzip,
+                },
+                write_ordering: match qdrant.write_ordering {
+                    WriteOrdering::Weak => Ordering::Weak,
+                    WriteOrdering::Medium => Ordering::Medium,
+                    WriteOrdering::Strong => Ordering::Strong,
+                },
+                read_consistency: match qdrant.read_consistency {
+                    ReadConsistency::One => None,
+                    ReadConsistency::Majority => Some(Consistency::Majority),
+                    ReadConsistency::Quorum => Some(Consistency::Quorum),
+                    ReadConsistency::All => Some(Consistency::All),
+                },
+                collections: CollectionOptions {
+                    shard_number: some(qdrant.shard_number),
+                    replication_factor: some(qdrant.replication_factor),
+                    write_consistency_factor: some(qdrant.write_consistency_factor),
+                    on_disk_vectors: on_disk(qdrant.vectors_on_disk),
+                    on_disk_payload: on_disk(qdrant.payload_on_disk),
+                    quantization: match qdrant.vector_quantization {
+                        VectorQuantization::None => QuantizationKind::None,
+                        VectorQuantization::Scalar => QuantizationKind::Scalar,
+                        VectorQuantization::Binary => QuantizationKind::Binary,
+                    },
+                },
+                ..ServerOptions::default()
+            })
+        }
+
+        fn on_disk(placement: Placement) -> Option<bool> {
+            match placement {
+                Placement::Server => None,
+                Placement::Disk => Some(true),
+                Placement::Memory => Some(false),
+            }
+        }
+
+        fn secret(source: &KeySource) -> Result<Secret> {
+            let text = match source {
+                KeySource::Env(name) => std::env::var(name).map_err(|_| {
+                    Error::invalid(format!(
+                        "api_key_env names the variable {name}, which is not set; set it to the API key"
+                    ))
+                })?,
+                KeySource::File(path) => std::fs::read_to_string(path).map_err(|error| {
+                    Error::invalid(format!("the API key cannot be read from {}: {error}", path.display()))
+                })?,
+            };
+            let text = text.trim();
+            if text.is_empty() { Err(Error::invalid("the API key is empty")) } else { Ok(Secret::new(text)) }
+        }
+    }
 }

@@ -5,4 +5,6 @@ mod bad_input;
 mod crash;
 mod drills;
 mod durability;
+#[cfg(feature = "qdrant")]
+mod qdrant;
 mod tier;

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use mainstay::config::BackendConfig;
 use mainstay::{CollectionName, CollectionSpec, Config, Distance, Error, Result, Tier};
 use mainstay_cli::drill::{Load, LoadOptions, LoseMember, verify};
 
@@ -42,11 +41,8 @@ pub async fn lose_member(
 }
 
 fn first_with_directory(config: &Config) -> Result<String> {
-    let has_directory = |name: &&String| {
-        config.members.get(*name).is_some_and(
-            |member| matches!(&member.backend, BackendConfig::Lance(lance) if !lance.uri.contains("://")),
-        )
-    };
+    let has_directory =
+        |name: &&String| config.members.get(*name).is_some_and(|member| member.backend.directory().is_some());
     config.tier.members.iter().find(has_directory).cloned().ok_or_else(|| {
         Error::invalid("no member of this tier has a directory that could be taken away; the drill needs one")
     })

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use mainstay::config::BackendConfig;
 use mainstay::{Config, Error, ErrorKind, Result, Tier};
 
 use super::load::LoadReport;
@@ -41,13 +40,13 @@ impl LoseMember {
                 known.join(", ")
             )));
         };
-        match &found.backend {
-            BackendConfig::Lance(lance) if !lance.uri.contains("://") => Ok(Self::at(Path::new(&lance.uri))),
-            other => Err(Error::invalid(format!(
+        let directory = found.backend.directory().ok_or_else(|| {
+            Error::invalid(format!(
                 "member `{member}` ({}) has no directory that could be taken away; drill one that has",
-                other.name()
-            ))),
-        }
+                found.backend.name()
+            ))
+        })?;
+        Ok(Self::at(&directory))
     }
 
     /// The fault for a directory.

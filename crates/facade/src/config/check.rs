@@ -7,8 +7,9 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::problem::{ConfigErrors, Problem, did_you_mean};
+use super::qdrant::url_problem;
 use super::write::{duration_text, size_text};
-use super::{BackendConfig, Config, IN_MEMORY, LanceConfig, MAX_MEMBERS};
+use super::{BackendConfig, Config, IN_MEMORY, LanceConfig, MAX_MEMBERS, QdrantConfig, QdrantPlace};
 
 /// Below a millisecond nothing on the network answers; beyond an hour nobody waits.
 const DURATIONS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3_600);
@@ -171,6 +172,7 @@ impl Checks<'_> {
                     }
                 }
                 BackendConfig::Lance(lance) => self.lance(&key, lance),
+                BackendConfig::Qdrant(qdrant) => self.qdrant(&key, qdrant),
             }
         }
     }
@@ -187,6 +189,27 @@ impl Checks<'_> {
         }
         self.count(&key("index_threshold_rows"), lance.index_threshold_rows, 256..=1_000_000_000);
         self.count(&key("keep_versions"), lance.keep_versions, 1..=10_000);
+    }
+
+    fn qdrant(&mut self, key: &impl Fn(&str) -> String, qdrant: &QdrantConfig) {
+        match &qdrant.place {
+            QdrantPlace::Directory(path) => {
+                if path.as_os_str().is_empty() {
+                    self.report(Problem::new(key("path"), "is empty").hint("write a directory"));
+                }
+            }
+            QdrantPlace::Server(urls) => {
+                let name = if urls.len() == 1 { "url" } else { "urls" };
+                for problem in urls.iter().filter_map(|url| url_problem(url)) {
+                    self.report(Problem { key: key(name), ..problem });
+                }
+            }
+        }
+        self.duration(&key("connect_timeout"), qdrant.connect_timeout);
+        self.count(&key("pool_size"), qdrant.pool_size, 1..=64);
+        self.count(&key("shard_number"), qdrant.shard_number, 0..=1_024);
+        self.count(&key("replication_factor"), qdrant.replication_factor, 0..=64);
+        self.count(&key("write_consistency_factor"), qdrant.write_consistency_factor, 0..=64);
     }
 
     fn log(&mut self) {
@@ -217,15 +240,12 @@ impl Checks<'_> {
         let log_place = (!log.is_in_memory()).then(|| comparable(&log.path));
         let mut taken: BTreeMap<PathBuf, &str> = BTreeMap::new();
         for (name, member) in &self.config.members {
-            let BackendConfig::Lance(lance) = &member.backend else { continue };
-            if lance.uri.trim().is_empty() {
-                continue;
-            }
-            let key = format!("members.{name}.uri");
             // Every database at `memory://` is another one, and ends with the process.
-            if lance.uri.starts_with("memory://") {
+            let Some((key, uri)) = lasting_place(&member.backend) else { continue };
+            if uri.trim().is_empty() || uri.starts_with("memory://") {
                 continue;
             }
+            let key = format!("members.{name}.{key}");
             if log.is_in_memory() {
                 self.report(
                     Problem::new(
@@ -235,11 +255,14 @@ impl Checks<'_> {
                     .hint("give the log a directory"),
                 );
             }
-            let place = local_path(&lance.uri);
+            let place = local_path(&uri);
             if let (Some(place), Some(log_place)) = (&place, &log_place) {
                 let place = comparable(place);
                 if place == *log_place {
-                    self.report(Problem::new("log.path", format!("is also the uri of member `{name}`")));
+                    self.report(Problem::new(
+                        "log.path",
+                        format!("is also the directory of member `{name}`"),
+                    ));
                 } else if place.starts_with(log_place) || log_place.starts_with(&place) {
                     self.report(
                         Problem::new(
@@ -250,8 +273,7 @@ impl Checks<'_> {
                     );
                 }
             }
-            let identity =
-                place.map_or_else(|| PathBuf::from(lance.uri.trim_end_matches('/')), |p| comparable(&p));
+            let identity = place.map_or_else(|| PathBuf::from(uri.trim_end_matches('/')), |p| comparable(&p));
             if let Some(other) = taken.insert(identity, name) {
                 self.report(Problem::new(
                     key,
@@ -267,6 +289,18 @@ impl Checks<'_> {
         self.count("breaker.success_threshold", breaker.success_threshold, 1..=1_000);
         self.duration("breaker.reset_timeout", breaker.reset_timeout);
         self.duration("failover.check_interval", self.config.failover.check_interval);
+    }
+}
+
+/// Where a store is that outlives the process, and the key that says so.
+fn lasting_place(backend: &BackendConfig) -> Option<(&'static str, String)> {
+    match backend {
+        BackendConfig::Memory(_) => None,
+        BackendConfig::Lance(lance) => Some(("uri", lance.uri.clone())),
+        BackendConfig::Qdrant(qdrant) => match &qdrant.place {
+            QdrantPlace::Directory(path) => Some(("path", path.to_string_lossy().into_owned())),
+            QdrantPlace::Server(urls) => Some(("url", urls.first().cloned().unwrap_or_default())),
+        },
     }
 }
 
@@ -291,7 +325,7 @@ pub(super) fn has_scheme(uri: &str) -> bool {
 }
 
 /// The directory that a URI means, if it means one.
-fn local_path(uri: &str) -> Option<PathBuf> {
+pub(super) fn local_path(uri: &str) -> Option<PathBuf> {
     match uri.split_once("://") {
         None => Some(PathBuf::from(uri)),
         Some(("file", path)) => Some(PathBuf::from(path)),

@@ -10,6 +10,7 @@ mod check;
 mod layers;
 mod parse;
 mod problem;
+mod qdrant;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -20,13 +21,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use problem::{ConfigErrors, Origin, Problem};
+pub use qdrant::{
+    Compression, KeySource, Placement, QdrantConfig, QdrantPlace, ReadConsistency, VectorQuantization,
+    WriteOrdering,
+};
 
 /// What `log.path` says for a log that is kept in memory alone.
 pub const IN_MEMORY: &str = ":memory:";
 /// Most members of a tier.
 pub const MAX_MEMBERS: usize = 16;
 /// The backends that this version knows, whether or not they are compiled in.
-pub const BACKENDS: [&str; 2] = ["memory", "lance"];
+pub const BACKENDS: [&str; 3] = ["memory", "lance", "qdrant"];
 
 /// How a tier is made up. A config made by [`load`](Self::load) or [`from_toml`](Self::from_toml)
 /// is checked; one built in code is checked by [`check`](Self::check).
@@ -136,14 +141,38 @@ pub enum BackendConfig {
     Memory(MemoryConfig),
     /// LanceDB on disk or object storage.
     Lance(LanceConfig),
+    /// Qdrant: a server or cluster, or a directory in this process.
+    Qdrant(Box<QdrantConfig>),
 }
 
 impl BackendConfig {
-    /// The word in the config, which is also the name of the cargo feature.
+    /// The word in the config.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Memory(_) => "memory",
             Self::Lance(_) => "lance",
+            Self::Qdrant(_) => "qdrant",
+        }
+    }
+
+    /// The cargo feature that it needs.
+    pub fn feature(&self) -> &'static str {
+        match self {
+            Self::Memory(_) => "memory",
+            Self::Lance(_) => "lance",
+            Self::Qdrant(qdrant) => qdrant.feature(),
+        }
+    }
+
+    /// The directory of this machine that holds the store, if there is one.
+    pub fn directory(&self) -> Option<PathBuf> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Lance(lance) => check::local_path(&lance.uri),
+            Self::Qdrant(qdrant) => match &qdrant.place {
+                QdrantPlace::Server(_) => None,
+                QdrantPlace::Directory(path) => Some(path.clone()),
+            },
         }
     }
 }
@@ -358,15 +387,15 @@ impl Config {
     /// # Errors
     /// One problem for each member whose backend is not.
     pub fn check_features(&self, compiled_in: &[&str]) -> Result<(), ConfigErrors> {
-        let missing = self.members.iter().filter(|(_, m)| !compiled_in.contains(&m.backend.name()));
+        let missing = self.members.iter().filter(|(_, m)| !compiled_in.contains(&m.backend.feature()));
         ConfigErrors::of(
             missing
                 .map(|(name, member)| {
-                    let backend = member.backend.name();
+                    let (backend, feature) = (member.backend.name(), member.backend.feature());
                     Problem::new(
                         format!("members.{name}.backend"),
                         format!(
-                            "member `{name}` wants backend `{backend}`: add the cargo feature `{backend}`"
+                            "member `{name}` wants backend `{backend}`: add the cargo feature `{feature}`"
                         ),
                     )
                 })
@@ -380,10 +409,21 @@ impl Config {
             self.log.path = base.join(&self.log.path);
         }
         for member in self.members.values_mut() {
-            if let BackendConfig::Lance(lance) = &mut member.backend
-                && !check::has_scheme(&lance.uri)
-            {
-                lance.uri = base.join(&lance.uri).to_string_lossy().into_owned();
+            match &mut member.backend {
+                BackendConfig::Memory(_) => {}
+                BackendConfig::Lance(lance) => {
+                    if !check::has_scheme(&lance.uri) {
+                        lance.uri = base.join(&lance.uri).to_string_lossy().into_owned();
+                    }
+                }
+                BackendConfig::Qdrant(qdrant) => {
+                    if let QdrantPlace::Directory(path) = &mut qdrant.place {
+                        *path = base.join(&path);
+                    }
+                    if let Some(KeySource::File(path)) = &mut qdrant.api_key {
+                        *path = base.join(&path);
+                    }
+                }
             }
         }
     }

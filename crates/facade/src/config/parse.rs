@@ -6,19 +6,18 @@ use std::time::Duration;
 
 use super::layers::Layers;
 use super::problem::{ConfigErrors, Origin, Problem, did_you_mean};
+use super::qdrant;
 use super::read::{Reader, SECTIONS, Section};
 use super::{
     Ack, BACKENDS, BackendConfig, Config, LanceConfig, MemberConfig, MemoryConfig, Quantization, Sync,
 };
 
 /// The keys of each backend, to say where a misplaced key belongs.
-const BACKEND_KEYS: [(&str, &[&str]); 2] = [
+const BACKEND_KEYS: [(&str, &[&str]); 3] = [
     ("memory", &["max_memory", "quantization", "tombstone_ratio"]),
     ("lance", &["uri", "index_threshold_rows", "keep_versions"]),
+    ("qdrant", qdrant::KEYS),
 ];
-
-/// Backends of other versions of this project, so that their names are no riddle.
-const PLANNED_BACKENDS: [&str; 2] = ["qdrant", "qdrant-edge"];
 
 /// Reads and checks; every problem at once.
 pub(super) fn parse(
@@ -97,6 +96,7 @@ fn read_member(section: &mut Section<'_>, deadline: Duration) -> Option<MemberCo
     let backend = match backend.as_deref().map(str::trim) {
         Some("memory") => Some(read_memory(section)),
         Some("lance") => Some(read_lance(section)),
+        Some("qdrant") => Some(BackendConfig::Qdrant(Box::new(qdrant::read(section)))),
         Some(other) => {
             section.problem("backend", unknown_backend(other));
             None
@@ -146,13 +146,14 @@ fn read_lance(section: &mut Section<'_>) -> BackendConfig {
 }
 
 fn unknown_backend(name: &str) -> Problem {
-    let known = BACKENDS.map(|name| format!("`{name}`")).join(" and ");
-    let problem = if PLANNED_BACKENDS.contains(&name) {
-        format!("this version has no backend `{name}` yet; it has {known}")
+    let known = BACKENDS.map(|name| format!("`{name}`")).join(", ");
+    let problem = format!("there is no backend \"{}\"; there are {known}", name.escape_debug());
+    let hint = if name == "qdrant-edge" {
+        Some("write backend = \"qdrant\" with a path".to_owned())
     } else {
-        format!("there is no backend \"{}\"; there are {known}", name.escape_debug())
+        did_you_mean(name, BACKENDS)
     };
-    Problem::new("", problem).hint_if(did_you_mean(name, BACKENDS))
+    Problem::new("", problem).hint_if(hint)
 }
 
 /// The section that a misplaced key belongs to.

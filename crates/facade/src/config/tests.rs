@@ -157,8 +157,8 @@ const BAD: &[(&str, &str, &str)] = &[
     ("+[log]\nmax_bytes = \"10MiB\"", "log.max_bytes", "less than two batches"),
     ("+[log]\npath = \"\"", "log.path", "is empty"),
     ("+[log]\npath = 7", "log.path", "wants text in quotes, not 7"),
-    ("+[log]\npath = \"data/lance\"", "log.path", "is also the uri of member `primary`"),
-    ("+[log]\npath = \"./data/x/../lance/\"", "log.path", "is also the uri of member `primary`"),
+    ("+[log]\npath = \"data/lance\"", "log.path", "is also the directory of member `primary`"),
+    ("+[log]\npath = \"./data/x/../lance/\"", "log.path", "is also the directory of member `primary`"),
     ("+[log]\npath = \"data/lance/log\"", "log.path", "inside the directory of member `primary`"),
     ("+[log]\npath = \":memory:\"", "log.path", "member `primary` keeps its data longer"),
     ("+[breaker]\nfailure_threshold = 0", "breaker.failure_threshold", "outside 1 to 1000"),
@@ -170,9 +170,35 @@ const BAD: &[(&str, &str, &str)] = &[
     ("+[members.third]\nbackend = \"memory\"", "members.third", "tier.members does not list it"),
     ("+[members.\"a b\"]\nbackend = \"memory\"", "members.a b", "contains ' '"),
     (
-        "+[members.standby2]\nbackend = \"qdrant\"\nurl = 1",
-        "members.standby2.backend",
-        "no backend `qdrant` yet",
+        "[tier]\nmembers = [\"a\"]\n[members.a]\nbackend = \"qdrant-edge\"\npath = \"x\"",
+        "members.a.backend",
+        "write backend = \"qdrant\" with a path",
+    ),
+    ("[tier]\nmembers = [\"a\"]\n[members.a]\nbackend = \"qdrant\"", "members.a.url", "is not set"),
+    (
+        "[tier]\nmembers = [\"a\"]\n[members.a]\nbackend = \"qdrant\"\nurl = \"http://h:1\"\npath = \"x\"",
+        "members.a.path",
+        "is set beside a url",
+    ),
+    (
+        "[tier]\nmembers = [\"a\"]\n[members.a]\nbackend = \"qdrant\"\nurl = \"localhost:6334\"",
+        "members.a.url",
+        "is no http:// or https:// address",
+    ),
+    (
+        "[tier]\nmembers = [\"a\"]\n[members.a]\nbackend = \"qdrant\"\nurl = \"https://u:secret@h\"",
+        "members.a.url",
+        "carries credentials",
+    ),
+    (
+        "[tier]\nmembers = [\"a\"]\n[members.a]\nbackend = \"qdrant\"\nurl = \"http://h:1\"\napi_key = \"s\"",
+        "members.a.api_key",
+        "unknown key",
+    ),
+    (
+        "[tier]\nmembers = [\"a\"]\n[members.a]\nbackend = \"qdrant\"\nurl = \"http://h:1\"\nwrite_ordering = \"loose\"",
+        "members.a.write_ordering",
+        "weak",
     ),
     ("[tier]\nmembers = \"a\"\n[members.a]\nbackend = \"memory\"", "tier.members", "write members = [\"…\"]"),
     ("[tier]\nmembers = [1]\n[members.a]\nbackend = \"memory\"", "tier.members", "not 1"),
@@ -189,7 +215,7 @@ const BAD: &[(&str, &str, &str)] = &[
     (
         "[tier]\nmembers = [\"a\"]\n[members.a]\nbackend = \"nosuch\"",
         "members.a.backend",
-        "`memory` and `lance`",
+        "`memory`, `lance`, `qdrant`",
     ),
     (
         "[tier]\nmembers = [\"a\"]\n[members.a]\ntimeout = \"1s\"",

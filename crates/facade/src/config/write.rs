@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write};
 use std::time::Duration;
 
-use super::{BackendConfig, Config};
+use super::{BackendConfig, Config, qdrant};
 
 impl Config {
     /// The effective config with every key, as TOML that [`from_toml`](Self::from_toml) reads
@@ -31,6 +31,7 @@ impl Config {
                     out.key("index_threshold_rows", lance.index_threshold_rows);
                     out.key("keep_versions", lance.keep_versions);
                 }
+                BackendConfig::Qdrant(qdrant) => qdrant::write(qdrant, &mut out),
             }
             out.key("timeout", quoted(&duration_text(member.timeout)));
             out.key("write_timeout", quoted(&duration_text(member.write_timeout)));
@@ -51,8 +52,9 @@ impl Config {
     }
 }
 
+/// TOML as it grows.
 #[derive(Default)]
-struct Text(String);
+pub(super) struct Text(String);
 
 impl Text {
     fn section(&mut self, name: &str) {
@@ -61,12 +63,12 @@ impl Text {
         let _ = writeln!(self.0, "{gap}[{name}]");
     }
 
-    fn key(&mut self, key: &str, value: impl Display) {
+    pub(super) fn key(&mut self, key: &str, value: impl Display) {
         let _ = writeln!(self.0, "{key} = {value}");
     }
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 

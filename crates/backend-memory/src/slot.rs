@@ -1,0 +1,93 @@
+//! What a slot holds beside its vectors.
+
+use std::sync::{Arc, LazyLock};
+
+use mainstay_core::point::payload_bytes;
+use mainstay_core::{Lsn, Payload, Point, PointId, SparseVector, Vector, VectorName};
+
+/// What a slot holds. A patch changes the payload and keeps the slot, because the vectors stay.
+#[derive(Clone)]
+pub struct Slot {
+    /// The point that is or was here.
+    pub id: PointId,
+    /// The entry that wrote it.
+    pub version: Lsn,
+    /// Which dense vectors the point has, by their place in the spec.
+    pub dense: u64,
+    /// What many points lack; shared with rebuilt states.
+    body: Option<Arc<Body>>,
+}
+
+#[derive(Clone, Default)]
+struct Body {
+    payload: Payload,
+    text: Option<Box<str>>,
+    sparse: Box<[(VectorName, SparseVector)]>,
+}
+
+static NO_PAYLOAD: LazyLock<Payload> = LazyLock::new(Payload::new);
+
+impl Slot {
+    /// Everything of a point but its dense vectors.
+    pub fn new(version: Lsn, point: &Point, dense: u64) -> Self {
+        let sparse = point.vectors.iter().filter_map(|(name, vector)| match vector {
+            Vector::Sparse(vector) => Some((name.clone(), vector.clone())),
+            Vector::Dense(_) => None,
+        });
+        let body = Body {
+            payload: point.payload.clone(),
+            text: point.text.as_deref().map(Box::from),
+            sparse: sparse.collect(),
+        };
+        Self { id: point.id, version, dense, body: body.boxed() }
+    }
+
+    /// A slot that never held a point, because writing it failed.
+    pub fn wasted(id: PointId) -> Self {
+        Self { id, version: Lsn(0), dense: 0, body: None }
+    }
+
+    /// The payload.
+    pub fn payload(&self) -> &Payload {
+        self.body.as_ref().map_or(&NO_PAYLOAD, |body| &body.payload)
+    }
+
+    /// The text.
+    pub fn text(&self) -> Option<&str> {
+        self.body.as_ref()?.text.as_deref()
+    }
+
+    /// The sparse vectors by name.
+    pub fn sparse(&self) -> &[(VectorName, SparseVector)] {
+        self.body.as_ref().map_or(&[], |body| &body.sparse)
+    }
+
+    /// Whether the point has the dense vector at this place in the spec.
+    pub fn has_dense(&self, at: usize) -> bool {
+        self.dense >> at & 1 == 1
+    }
+
+    /// The same with another payload.
+    #[must_use]
+    pub fn with_payload(&self, version: Lsn, payload: Payload) -> Self {
+        let mut body = self.body.as_deref().cloned().unwrap_or_default();
+        body.payload = payload;
+        Self { id: self.id, version, dense: self.dense, body: body.boxed() }
+    }
+
+    /// About how many bytes it takes outside the table of slots.
+    pub fn bytes(&self) -> u64 {
+        let Some(body) = &self.body else { return 0 };
+        let sparse: usize = self.sparse().iter().map(|(_, vector)| 48 + vector.indices.len() * 8).sum();
+        let text = body.text.as_ref().map_or(0, |text| text.len());
+        // The counts of the `Arc` and the allocator's own word.
+        (size_of::<Body>() + 24 + payload_bytes(&body.payload) + text + sparse) as u64
+    }
+}
+
+impl Body {
+    fn boxed(self) -> Option<Arc<Self>> {
+        let empty = self.payload.is_empty() && self.text.is_none() && self.sparse.is_empty();
+        (!empty).then(|| Arc::new(self))
+    }
+}

@@ -1,0 +1,318 @@
+//! Points, ids and payloads for the wire, and back.
+
+use std::collections::HashMap;
+
+use mainstay_core::{
+    CollectionSpec, Context, Error, ErrorKind, Fields, Payload, PayloadIndex, Point, PointId, Record, Result,
+    Selector, SparseVector, Vector, VectorName, Vectors,
+};
+use qdrant_client::qdrant::point_id::PointIdOptions;
+use qdrant_client::qdrant::points_selector::PointsSelectorOneOf;
+use qdrant_client::qdrant::points_update_operation::{self as update, Operation};
+use qdrant_client::qdrant::value::Kind;
+use qdrant_client::qdrant::vectors_output::VectorsOptions as Output;
+use qdrant_client::qdrant::{self as proto, CreateFieldIndexCollection, FieldType};
+use serde_json::{Number, Value};
+use uuid::Uuid;
+
+use super::wants_payload;
+use crate::engine::{Batch, NewPayload};
+use crate::payload::{self, MIXED, TEXT, VERSION};
+
+/// The seconds that the server may work on a request; at least one, its smallest unit.
+pub fn timeout(cx: &Context) -> Option<u64> {
+    Some(cx.remaining().as_secs_f64().ceil().max(1.0) as u64)
+}
+
+/// An id for the wire.
+pub fn id_to_proto(id: PointId) -> proto::PointId {
+    let options = match id {
+        PointId::Num(id) => PointIdOptions::Num(id),
+        PointId::Uuid(id) => PointIdOptions::Uuid(id.to_string()),
+    };
+    proto::PointId { point_id_options: Some(options) }
+}
+
+fn id_from_proto(id: Option<proto::PointId>) -> Result<PointId> {
+    match id.and_then(|id| id.point_id_options) {
+        Some(PointIdOptions::Num(id)) => Ok(PointId::Num(id)),
+        Some(PointIdOptions::Uuid(text)) => Uuid::try_parse(&text)
+            .map(PointId::Uuid)
+            .map_err(|_| Error::new(ErrorKind::Corrupt, format!("Qdrant answered the id {text:?}"))),
+        None => Err(Error::new(ErrorKind::Corrupt, "Qdrant answered a point without an id")),
+    }
+}
+
+fn value_to_proto(value: &Value) -> proto::Value {
+    let kind = match value {
+        Value::Null => Kind::NullValue(0),
+        Value::Bool(value) => Kind::BoolValue(*value),
+        Value::Number(number) => match number.as_i64() {
+            Some(integer) => Kind::IntegerValue(integer),
+            // Integers beyond i64 become doubles; the exact payload is kept beside them.
+            None => Kind::DoubleValue(number.as_f64().unwrap_or_default()),
+        },
+        Value::String(text) => Kind::StringValue(text.clone()),
+        Value::Array(values) => {
+            Kind::ListValue(proto::ListValue { values: values.iter().map(value_to_proto).collect() })
+        }
+        Value::Object(map) => Kind::StructValue(proto::Struct { fields: payload_to_proto(map) }),
+    };
+    proto::Value { kind: Some(kind) }
+}
+
+fn payload_to_proto(payload: &Payload) -> HashMap<String, proto::Value> {
+    payload.iter().map(|(key, value)| (key.clone(), value_to_proto(value))).collect()
+}
+
+fn value_from_proto(value: proto::Value) -> Value {
+    match value.kind {
+        None | Some(Kind::NullValue(_)) => Value::Null,
+        Some(Kind::BoolValue(value)) => Value::Bool(value),
+        Some(Kind::IntegerValue(value)) => Value::Number(value.into()),
+        Some(Kind::DoubleValue(value)) => Number::from_f64(value).map_or(Value::Null, Value::Number),
+        Some(Kind::StringValue(text)) => Value::String(text),
+        Some(Kind::ListValue(list)) => Value::Array(list.values.into_iter().map(value_from_proto).collect()),
+        Some(Kind::StructValue(map)) => Value::Object(payload_from_proto(map.fields)),
+    }
+}
+
+fn payload_from_proto(fields: HashMap<String, proto::Value>) -> Payload {
+    let mut fields: Vec<_> = fields.into_iter().collect();
+    // The wire has no order; the same payload always comes back in the same one.
+    fields.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    fields.into_iter().map(|(key, value)| (key, value_from_proto(value))).collect()
+}
+
+/// Asks for some keys of the payload.
+pub fn payload_keys(keys: &[&str]) -> proto::WithPayloadSelector {
+    use proto::with_payload_selector::SelectorOptions;
+    let fields = keys.iter().map(|key| (*key).to_owned()).collect();
+    let include = SelectorOptions::Include(proto::PayloadIncludeSelector { fields });
+    proto::WithPayloadSelector { selector_options: Some(include) }
+}
+
+/// Asks for the payload that fields need: the whole of it, or what is ours.
+pub fn with_payload(fields: &Fields) -> proto::WithPayloadSelector {
+    use proto::with_payload_selector::SelectorOptions;
+    match (wants_payload(fields), fields.text) {
+        (true, _) => proto::WithPayloadSelector { selector_options: Some(SelectorOptions::Enable(true)) },
+        (false, true) => payload_keys(&[VERSION, TEXT]),
+        (false, false) => payload_keys(&[VERSION]),
+    }
+}
+
+/// Asks for the vectors that fields name.
+pub fn with_vectors(spec: &CollectionSpec, fields: &Fields) -> proto::WithVectorsSelector {
+    use proto::with_vectors_selector::SelectorOptions;
+    let options = match &fields.vectors {
+        Selector::None => SelectorOptions::Enable(false),
+        Selector::All => SelectorOptions::Enable(true),
+        Selector::Only(names) => {
+            let names = names.iter().filter(|name| spec.vectors.contains_key(*name));
+            let names: Vec<String> = names.map(|name| name.as_str().to_owned()).collect();
+            if names.is_empty() {
+                SelectorOptions::Enable(false)
+            } else {
+                SelectorOptions::Include(proto::VectorsSelector { names })
+            }
+        }
+    };
+    proto::WithVectorsSelector { selector_options: Some(options) }
+}
+
+/// A record as it came over the wire.
+pub fn record(
+    id: Option<proto::PointId>,
+    payload: HashMap<String, proto::Value>,
+    vectors: Option<proto::VectorsOutput>,
+) -> Result<Record> {
+    let id = id_from_proto(id)?;
+    let unpacked = payload::unpack(id, payload_from_proto(payload))?;
+    let mut named = Vectors::new();
+    match vectors.and_then(|vectors| vectors.vectors_options) {
+        None => {}
+        Some(Output::Vector(vector)) => {
+            named.insert(VectorName::default(), vector_from_proto(id, vector)?);
+        }
+        Some(Output::Vectors(vectors)) => {
+            for (name, vector) in vectors.vectors {
+                // A vector that the collection has under a name of its own is not one of ours.
+                if let Ok(name) = VectorName::new(&name) {
+                    named.insert(name, vector_from_proto(id, vector)?);
+                }
+            }
+        }
+    }
+    let point = Point { id, vectors: named, payload: unpacked.payload, text: unpacked.text };
+    Ok(Record { version: unpacked.version, point })
+}
+
+fn vector_from_proto(id: PointId, vector: proto::VectorOutput) -> Result<Vector> {
+    use proto::vector_output::Vector as Wire;
+    match vector.into_vector() {
+        Wire::Dense(dense) => Ok(Vector::Dense(dense.data)),
+        Wire::Sparse(sparse) => {
+            Ok(Vector::Sparse(SparseVector { indices: sparse.indices, values: sparse.values }))
+        }
+        Wire::MultiDense(_) => Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("point {id} has a multi-vector, which Mainstay does not know"),
+        )),
+    }
+}
+
+fn vector_to_proto(vector: &Vector) -> proto::Vector {
+    use proto::vector::Vector as Wire;
+    let wire = match vector {
+        Vector::Dense(values) => Wire::Dense(proto::DenseVector { data: values.clone() }),
+        Vector::Sparse(sparse) => Wire::Sparse(proto::SparseVector {
+            indices: sparse.indices.clone(),
+            values: sparse.values.clone(),
+        }),
+    };
+    proto::Vector { vector: Some(wire), ..proto::Vector::default() }
+}
+
+fn vectors_to_proto(vectors: &Vectors) -> proto::Vectors {
+    use proto::vectors::VectorsOptions;
+    let only = vectors.iter().next().filter(|(name, _)| vectors.len() == 1 && name.is_default());
+    let options = match only {
+        Some((_, vector @ Vector::Dense(_))) => VectorsOptions::Vector(vector_to_proto(vector)),
+        _ => {
+            let named =
+                vectors.iter().map(|(name, vector)| (name.as_str().to_owned(), vector_to_proto(vector)));
+            VectorsOptions::Vectors(proto::NamedVectors { vectors: named.collect() })
+        }
+    };
+    proto::Vectors { vectors_options: Some(options) }
+}
+
+/// The query for the points nearest to a vector.
+pub fn nearest(vector: &Vector) -> proto::Query {
+    use proto::vector_input::Variant;
+    let variant = match vector {
+        Vector::Dense(values) => Variant::Dense(proto::DenseVector { data: values.clone() }),
+        Vector::Sparse(sparse) => Variant::Sparse(proto::SparseVector {
+            indices: sparse.indices.clone(),
+            values: sparse.values.clone(),
+        }),
+    };
+    let input = proto::VectorInput { variant: Some(variant) };
+    proto::Query { variant: Some(proto::query::Variant::Nearest(input)) }
+}
+
+fn selector(ids: Vec<proto::PointId>) -> proto::PointsSelector {
+    let ids = proto::PointsIdsList { ids };
+    proto::PointsSelector { points_selector_one_of: Some(PointsSelectorOneOf::Points(ids)) }
+}
+
+fn of(operation: Operation) -> proto::PointsUpdateOperation {
+    proto::PointsUpdateOperation { operation: Some(operation) }
+}
+
+/// A batch as requests, each within the limits as long as one point is.
+pub fn operations(
+    spec: &CollectionSpec,
+    batch: Batch,
+    most_points: usize,
+    most_bytes: usize,
+) -> Vec<Vec<proto::PointsUpdateOperation>> {
+    let Batch { puts, payloads, deletes } = batch;
+    let mut requests = Vec::new();
+    for deletes in deletes.chunks(most_points) {
+        let ids = deletes.iter().map(|id| id_to_proto(*id)).collect();
+        let delete = update::DeletePoints { points: Some(selector(ids)), shard_key_selector: None };
+        requests.push(vec![of(Operation::DeletePoints(delete))]);
+    }
+    let (mut points, mut bytes) = (Vec::new(), 0);
+    let upsert = |points: Vec<proto::PointStruct>| {
+        vec![of(Operation::Upsert(update::PointStructList { points, ..update::PointStructList::default() }))]
+    };
+    for (version, point) in puts {
+        let size = point.size_bytes();
+        if !points.is_empty() && (points.len() >= most_points || bytes + size > most_bytes) {
+            requests.push(upsert(std::mem::take(&mut points)));
+            bytes = 0;
+        }
+        bytes += size;
+        let stored = payload::pack(spec, version, &point.payload, point.text.as_deref());
+        points.push(proto::PointStruct {
+            id: Some(id_to_proto(point.id)),
+            payload: payload_to_proto(&stored),
+            vectors: Some(vectors_to_proto(&point.vectors)),
+        });
+    }
+    if !points.is_empty() {
+        requests.push(upsert(points));
+    }
+    let (mut overwrites, mut bytes) = (Vec::new(), 0);
+    for NewPayload { id, version, payload, text } in payloads {
+        let size = mainstay_core::point::payload_bytes(&payload) + text.as_ref().map_or(0, String::len);
+        if !overwrites.is_empty() && (overwrites.len() >= most_points || bytes + size > most_bytes) {
+            requests.push(std::mem::take(&mut overwrites));
+            bytes = 0;
+        }
+        bytes += size;
+        let stored = payload::pack(spec, version, &payload, text.as_deref());
+        overwrites.push(of(Operation::OverwritePayload(update::OverwritePayload {
+            payload: payload_to_proto(&stored),
+            points_selector: Some(selector(vec![id_to_proto(id)])),
+            ..update::OverwritePayload::default()
+        })));
+    }
+    if !overwrites.is_empty() {
+        requests.push(overwrites);
+    }
+    requests
+}
+
+/// The requests that create the indexes of a collection: our own, and the declared ones.
+pub fn indexes(
+    spec: &CollectionSpec,
+    ordering: Option<proto::WriteOrdering>,
+    timeout: Option<u64>,
+) -> Vec<CreateFieldIndexCollection> {
+    let declared = spec.payload_indexes.iter().map(|(path, index)| {
+        let kind = match index {
+            PayloadIndex::Keyword => FieldType::Keyword,
+            PayloadIndex::Integer => FieldType::Integer,
+            PayloadIndex::Float => FieldType::Float,
+            PayloadIndex::Bool => FieldType::Bool,
+            PayloadIndex::Datetime => FieldType::Datetime,
+        };
+        (path.to_string(), kind)
+    });
+    let ours = [(VERSION.to_owned(), FieldType::Integer), (MIXED.to_owned(), FieldType::Keyword)];
+    ours.into_iter()
+        .chain(declared)
+        .map(|(field_name, kind)| CreateFieldIndexCollection {
+            collection_name: spec.name.as_str().to_owned(),
+            wait: Some(true),
+            field_name,
+            field_type: Some(kind as i32),
+            ordering,
+            timeout,
+            ..CreateFieldIndexCollection::default()
+        })
+        .collect()
+}
+
+/// The vectors of a collection for the wire: one without a name, or several by name.
+pub fn vectors_config(
+    single: Option<proto::VectorParams>,
+    named: HashMap<String, proto::VectorParams>,
+) -> proto::VectorsConfig {
+    use proto::vectors_config::Config;
+    let config = match single {
+        Some(params) => Config::Params(params),
+        None => Config::ParamsMap(proto::VectorParamsMap { map: named }),
+    };
+    proto::VectorsConfig { config: Some(config) }
+}
+
+/// One vector without a name, which nobody searches.
+pub fn single_vector(size: u64) -> proto::VectorsConfig {
+    let distance = proto::Distance::Dot as i32;
+    vectors_config(Some(proto::VectorParams { size, distance, ..Default::default() }), HashMap::new())
+}

@@ -1,0 +1,329 @@
+//! What a store knows about its place: the control document, what may be newer, and what is in doubt.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_core::{CollectionName, Context, Entry, Error, ErrorKind, Lsn, Op, PointId, Position, Result};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::changes::{Changes, touched};
+use crate::control::{Control, Known};
+use crate::engine::Engine;
+
+/// Held entries beyond so many bytes are not kept; the tier is asked for them again.
+const MOST_HELD_BYTES: usize = 64 << 20;
+
+/// Entries whose writing had an unknown outcome, and all that came after them.
+struct Held {
+    /// The position before the first of them.
+    from: Option<Position>,
+    entries: Vec<Arc<Entry>>,
+    bytes: usize,
+    /// When a late effect is no longer expected.
+    until: Instant,
+}
+
+/// The place of a store, as long as nothing happened that makes it doubtful.
+pub struct Session {
+    pub control: Control,
+    /// The position reached; the one in the control document may be older.
+    pub position: Option<Position>,
+    /// Points may be newer than the position, so the version of each is looked at before it is written.
+    ahead: bool,
+    held: Option<Held>,
+    /// A restore is under way.
+    pub restoring: bool,
+    /// Entries that are being written; still there afterwards if the write was given up half-way.
+    writing: Vec<Arc<Entry>>,
+}
+
+impl Session {
+    /// Reads the place of a store. A collection that the document names and the engine has not makes the store
+    /// an empty one.
+    ///
+    /// # Errors
+    /// `Corrupt` if the document cannot be read, and whatever the engine runs into.
+    pub async fn open(cx: &Context, engine: &dyn Engine) -> Result<Self> {
+        let mut control = match engine.control(cx).await? {
+            Some(text) => Control::parse(&text)?,
+            None => Control::new(),
+        };
+        if !control.collections.is_empty() {
+            let there: BTreeSet<String> = engine.collections(cx).await?.into_iter().collect();
+            if let Some(name) = control.collections.keys().find(|name| !there.contains(name.as_str())) {
+                tracing::warn!(collection = %name, "a collection of the Qdrant store is gone; the store counts as empty");
+                control.position = None;
+            }
+        }
+        Ok(Self {
+            position: control.position,
+            control,
+            ahead: true,
+            held: None,
+            restoring: false,
+            writing: Vec::new(),
+        })
+    }
+
+    /// Whether the last write was given up half-way or failed with an unknown outcome.
+    pub fn is_in_doubt(&self) -> bool {
+        !self.writing.is_empty()
+    }
+
+    /// The same store read anew, after something happened: what was being written stays in doubt until a late
+    /// effect is no longer expected.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn reopen(&self, cx: &Context, engine: &dyn Engine, grace: Duration) -> Result<Self> {
+        let mut fresh = Self::open(cx, engine).await?;
+        let until = Instant::now() + grace;
+        let doubtful = !self.writing.is_empty();
+        if fresh.position.is_some() && (doubtful || self.held.is_some()) {
+            // Whatever is in doubt lies after the stored position, because a held position is not moved on;
+            // the tier applies it again now, and the held entries once more later.
+            let until = self.held.as_ref().map_or(until, |held| if doubtful { until } else { held.until });
+            fresh.held = Some(Held { from: fresh.position, entries: Vec::new(), bytes: 0, until });
+        }
+        Ok(fresh)
+    }
+
+    /// Whether the engine still holds the document that was read or written last.
+    ///
+    /// # Errors
+    /// Whatever the engine runs into.
+    pub async fn is_current(&self, cx: &Context, engine: &dyn Engine) -> Result<bool> {
+        let stamp = engine.stamp(cx).await?;
+        Ok(match stamp {
+            Some(stamp) => stamp == self.control.stamp.to_string(),
+            None => self.control.position.is_none() && self.control.collections.is_empty(),
+        })
+    }
+
+    /// Writes the control document. With entries held, its position stays before them.
+    ///
+    /// # Errors
+    /// Whatever the engine runs into.
+    pub async fn save(&mut self, cx: &Context, engine: &dyn Engine) -> Result<()> {
+        let position = self.held.as_ref().map_or(self.position, |held| held.from);
+        let control = Control { stamp: Uuid::new_v4(), position, ..self.control.clone() };
+        engine.set_control(cx, &control.stamp.to_string(), &control.print()).await?;
+        self.control = control;
+        Ok(())
+    }
+
+    /// Writes the control document before data that would be lost sight of without it; the position in it is
+    /// the one that it had.
+    async fn save_collections(&mut self, cx: &Context, engine: &dyn Engine) -> Result<()> {
+        let control = Control { stamp: Uuid::new_v4(), ..self.control.clone() };
+        engine.set_control(cx, &control.stamp.to_string(), &control.print()).await?;
+        self.control = control;
+        Ok(())
+    }
+
+    /// Applies entries that follow the position. Answers the error of the entry that can never be applied, if
+    /// there is one; the position is then before it.
+    ///
+    /// # Errors
+    /// Whatever the engine runs into; the entries are then in doubt.
+    pub async fn apply(
+        &mut self,
+        cx: &Context,
+        engine: &dyn Engine,
+        before: Position,
+        entries: &[Arc<Entry>],
+    ) -> Result<Option<Error>> {
+        self.writing = entries.to_vec();
+        let (reached, refused) = self.write(cx, engine, entries).await?;
+        if let Some(entry) = reached {
+            self.position = Some(Position { log: before.log, lsn: entry.lsn, hash: entry.hash });
+            self.hold(entries.iter().take_while(|held| held.lsn <= entry.lsn));
+        }
+        Ok(refused)
+    }
+
+    /// The entries are written and their outcome is known.
+    pub fn settle(&mut self) {
+        self.writing.clear();
+    }
+
+    fn hold<'a>(&mut self, entries: impl Iterator<Item = &'a Arc<Entry>>) {
+        if let Some(held) = &mut self.held {
+            for entry in entries {
+                held.bytes += entry.size_bytes.max(64 * entry.op.points());
+                held.entries.push(Arc::clone(entry));
+            }
+            if held.bytes > MOST_HELD_BYTES {
+                held.entries = Vec::new();
+            }
+        }
+    }
+
+    /// Once a late effect of a write in doubt is no longer expected, applies what was held again, which changes
+    /// only what came out wrong.
+    ///
+    /// # Errors
+    /// `Unavailable` if there was too much to hold; the position is then set back to before it. Otherwise
+    /// whatever the engine runs into.
+    pub async fn recheck(&mut self, cx: &Context, engine: &dyn Engine) -> Result<()> {
+        if self.held.as_ref().is_none_or(|held| Instant::now() < held.until) {
+            return Ok(());
+        }
+        let Some(held) = self.held.take() else { return Ok(()) };
+        self.ahead = true;
+        if held.bytes > MOST_HELD_BYTES {
+            self.position = held.from;
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                "writes after one with an unknown outcome are applied again to be sure of them",
+            ));
+        }
+        let until = held.until;
+        let outcome = self.write(cx, engine, &held.entries).await;
+        if let Err(error) = outcome {
+            // Tried again with the next call.
+            self.held = Some(Held { until, ..held });
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    async fn write<'a>(
+        &mut self,
+        cx: &Context,
+        engine: &dyn Engine,
+        entries: &'a [Arc<Entry>],
+    ) -> Result<(Option<&'a Entry>, Option<Error>)> {
+        let mut changes: BTreeMap<CollectionName, Changes> = BTreeMap::new();
+        let (mut reached, mut refused) = (None, None);
+        for (at, entry) in entries.iter().enumerate() {
+            let taken = match &entry.op {
+                Op::CreateCollection(spec) => match spec.check() {
+                    Ok(()) if self.is_new(&spec.name, entry.lsn) => {
+                        changes.remove(&spec.name);
+                        let known = Known::new(spec.clone(), entry.lsn);
+                        self.create(cx, engine, known).await?
+                    }
+                    // One that the document names may still lack an index, or be missing itself.
+                    Ok(()) if self.ahead && self.is_same(&spec.name, entry.lsn) => {
+                        if !engine.collections(cx).await?.iter().any(|name| name == spec.name.as_str()) {
+                            engine.create(cx, spec).await?;
+                        }
+                        engine.index(cx, spec).await?;
+                        None
+                    }
+                    Ok(()) => None,
+                    Err(error) => Some(Error::new(ErrorKind::Rejected, error.message())),
+                },
+                Op::DropCollection(dropped) => {
+                    if self.control.meant(dropped).is_some() {
+                        changes.remove(&dropped.name);
+                        engine.remove(cx, &dropped.name).await?;
+                        self.control.collections.remove(&dropped.name);
+                        self.save_collections(cx, engine).await?;
+                    }
+                    None
+                }
+                Op::Upsert { collection, .. }
+                | Op::Delete { collection, .. }
+                | Op::PatchPayload { collection, .. } => match self.control.meant(collection).cloned() {
+                    Some(known) => {
+                        let of_collection = match changes.remove(&collection.name) {
+                            Some(changes) => changes,
+                            None => self.start(cx, engine, known, &entries[at..]).await?,
+                        };
+                        let of_collection = changes.entry(collection.name.clone()).or_insert(of_collection);
+                        of_collection.take(entry).err()
+                    }
+                    None => None,
+                },
+            };
+            if let Some(error) = taken {
+                refused = Some(error.with_collection(entry.op.collection()).with_lsn(entry.lsn));
+                break;
+            }
+            reached = Some(&**entry);
+        }
+        for changes in changes.into_values() {
+            changes.write(cx, engine).await?;
+        }
+        Ok((reached, refused))
+    }
+
+    fn is_new(&self, name: &CollectionName, lsn: Lsn) -> bool {
+        self.control.collections.get(name).is_none_or(|known| known.incarnation < lsn)
+    }
+
+    fn is_same(&self, name: &CollectionName, lsn: Lsn) -> bool {
+        self.control.collections.get(name).is_some_and(|known| known.incarnation == lsn)
+    }
+
+    /// Creates a collection, and says so in the document first: one that the document does not name is
+    /// somebody else's. Answers why it can never be created.
+    pub async fn create(&mut self, cx: &Context, engine: &dyn Engine, known: Known) -> Result<Option<Error>> {
+        let name = known.spec.name.clone();
+        let ours = self.control.collections.contains_key(&name);
+        let there = engine.collections(cx).await?.iter().any(|there| there == name.as_str());
+        if there && !ours {
+            return Ok(Some(Error::new(
+                ErrorKind::Rejected,
+                format!(
+                    "Qdrant already has a collection {name} that Mainstay did not create; adopt it with \
+                     `mainstay adopt`, or choose another name"
+                ),
+            )));
+        }
+        if there {
+            engine.remove(cx, &name).await?;
+        }
+        let spec = known.spec.clone();
+        self.control.collections.insert(name, Arc::new(known));
+        self.save_collections(cx, engine).await?;
+        engine.create(cx, &spec).await?;
+        engine.index(cx, &spec).await?;
+        Ok(None)
+    }
+
+    /// The changes to a collection, with the versions of what the entries touch if points may be newer.
+    async fn start(
+        &mut self,
+        cx: &Context,
+        engine: &dyn Engine,
+        known: Arc<Known>,
+        entries: &[Arc<Entry>],
+    ) -> Result<Changes> {
+        let of_it = |entry: &&Arc<Entry>| entry.op.collection() == &known.spec.name;
+        let mut stored = None;
+        if self.ahead
+            && let Some(first) = entries.iter().find(of_it)
+            && engine.count_from(cx, &known.spec.name, first.lsn).await? > 0
+        {
+            let ids: BTreeSet<PointId> =
+                entries.iter().filter(of_it).flat_map(|entry| touched(&entry.op)).collect();
+            let ids: Vec<PointId> = ids.into_iter().collect();
+            stored = Some(engine.versions(cx, &known.spec.name, &ids).await?);
+        }
+        Ok(Changes::new(known, stored))
+    }
+
+    /// Looks whether any point is newer than the position; if none is, versions need not be looked at.
+    ///
+    /// # Errors
+    /// Whatever the engine runs into.
+    pub async fn catch_up(&mut self, cx: &Context, engine: &dyn Engine) -> Result<()> {
+        if !self.ahead {
+            return Ok(());
+        }
+        let next = self.position.map_or(Lsn(1), |position| position.lsn.next());
+        for name in self.control.collections.keys() {
+            if engine.count_from(cx, name, next).await? > 0 {
+                return Ok(());
+            }
+        }
+        // While a late effect is expected, a point may still become older than it is.
+        self.ahead = self.held.is_some();
+        Ok(())
+    }
+}

@@ -1,0 +1,490 @@
+//! The store, whichever engine is below.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mainstay_core::store::{closed, with_deadline};
+use mainstay_core::{
+    Capabilities, CollectionInfo, CollectionName, Condition, Context, Distance, Durability, Error, ErrorKind,
+    Fields, Filter, Hit, PointId, Position, Record, RestoreStep, Result, Run, ScrollPage, ScrollQuery,
+    SearchCapabilities, SearchQuery, VectorStore, score,
+};
+use parking_lot::RwLock;
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::changes;
+use crate::control::{Control, Known};
+use crate::engine::{Batch, Engine, Evaluation, Scroll};
+use crate::session::Session;
+
+/// The collections by name, as reads see them.
+type Catalog = BTreeMap<CollectionName, Arc<Known>>;
+
+/// Points that one request of a scan asks for.
+const SCAN_PAGE: usize = 1_000;
+
+/// A store on Qdrant.
+pub struct QdrantStore {
+    engine: Arc<dyn Engine>,
+    /// `None` until the place of the store was read.
+    session: Mutex<Option<Session>>,
+    catalog: RwLock<Option<Arc<Catalog>>>,
+    /// Something happened that the place of the store has to be read anew for.
+    suspect: AtomicBool,
+    closed: AtomicBool,
+    /// How long a write with an unknown outcome may still take effect.
+    grace: Duration,
+}
+
+impl QdrantStore {
+    /// A store on an engine. Nothing is asked of the engine yet, so that a tier can be opened while it is away.
+    pub(crate) fn new(engine: Arc<dyn Engine>, grace: Duration) -> Self {
+        Self {
+            engine,
+            session: Mutex::new(None),
+            catalog: RwLock::new(None),
+            suspect: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            grace,
+        }
+    }
+
+    /// A store behind a Qdrant server or cluster. Connections are made when they are needed.
+    ///
+    /// # Errors
+    /// `Invalid` for an option out of its range or a URL that is none.
+    ///
+    /// ```no_run
+    /// use mainstay_qdrant::{QdrantStore, ServerOptions};
+    /// # async fn example() -> mainstay_core::Result<()> {
+    /// let store = QdrantStore::connect(ServerOptions::new("http://localhost:6334")).await?;
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "server")]
+    pub async fn connect(options: crate::ServerOptions) -> Result<Self> {
+        let grace = options.grace;
+        Ok(Self::new(Arc::new(crate::server::Server::new(options)?), grace))
+    }
+
+    /// A store in this process, on a directory of its own.
+    ///
+    /// # Errors
+    /// `Invalid` for a directory that holds something else, `Unavailable` if another process has it or it cannot
+    /// be read.
+    #[cfg(feature = "edge")]
+    pub async fn open(options: crate::EdgeOptions) -> Result<Self> {
+        // A write that was given up goes on in its thread, and ends with it.
+        const GRACE: Duration = Duration::from_secs(2);
+        Ok(Self::new(Arc::new(crate::edge::Edge::open(options).await?), GRACE))
+    }
+
+    fn open_or_closed(&self) -> Result<()> {
+        if self.closed.load(Ordering::Relaxed) { Err(closed()) } else { Ok(()) }
+    }
+
+    /// The place of the store, read anew if it is in doubt.
+    async fn session(&self, cx: &Context) -> Result<MutexGuard<'_, Option<Session>>> {
+        self.open_or_closed()?;
+        let mut session = with_deadline(cx, async { Ok(self.session.lock().await) }).await?;
+        let suspect = self.suspect.swap(false, Ordering::Relaxed);
+        let fresh = match &*session {
+            Some(known) if !suspect && !known.is_in_doubt() => None,
+            Some(known) => Some(known.reopen(cx, &*self.engine, self.grace).await),
+            None => Some(Session::open(cx, &*self.engine).await),
+        };
+        match fresh {
+            None => {}
+            Some(Ok(fresh)) => {
+                self.show(&fresh);
+                *session = Some(fresh);
+            }
+            Some(Err(error)) => {
+                self.suspect.store(true, Ordering::Relaxed);
+                return Err(error);
+            }
+        }
+        Ok(session)
+    }
+
+    fn show(&self, session: &Session) {
+        *self.catalog.write() = Some(Arc::new(session.control.collections.clone()));
+    }
+
+    async fn catalog(&self, cx: &Context) -> Result<Arc<Catalog>> {
+        self.open_or_closed()?;
+        if let Some(catalog) = self.catalog.read().clone() {
+            return Ok(catalog);
+        }
+        drop(self.session(cx).await?);
+        self.catalog
+            .read()
+            .clone()
+            .ok_or_else(|| Error::new(ErrorKind::Unavailable, "the store is not read yet"))
+    }
+
+    async fn known(&self, cx: &Context, name: &CollectionName) -> Result<Arc<Known>> {
+        let catalog = self.catalog(cx).await?;
+        catalog.get(name).cloned().ok_or_else(|| Error::collection_not_found(name))
+    }
+
+    /// A collection that the catalog has and the engine has not was taken away underneath.
+    fn seen<T>(&self, answer: Result<T>) -> Result<T> {
+        answer.map_err(|error| {
+            if error.kind() != ErrorKind::NotFound {
+                return error;
+            }
+            self.suspect.store(true, Ordering::Relaxed);
+            Error::new(ErrorKind::Unavailable, "a collection of the Qdrant store is gone").with_source(error)
+        })
+    }
+
+    /// Whether the engine evaluates a filter exactly.
+    async fn is_evaluated(&self, cx: &Context, known: &Known, filter: &Filter) -> Result<bool> {
+        let Evaluation { differs, mixed } = Evaluation::of(filter, &known.spec);
+        if differs {
+            return Ok(false);
+        }
+        for path in mixed {
+            let counted = known.mixed.lock().get(&path).copied();
+            let is_mixed = match counted {
+                Some(is_mixed) => is_mixed,
+                None => {
+                    let is_mixed = self.engine.count_mixed(cx, &known.spec.name, &path).await? > 0;
+                    known.mixed.lock().insert(path, is_mixed);
+                    is_mixed
+                }
+            };
+            if is_mixed {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A filter that the engine evaluates exactly: the given one, or the ids that it accepts.
+    async fn evaluable(
+        &self,
+        cx: &Context,
+        known: &Known,
+        filter: Option<&Filter>,
+    ) -> Result<Option<Filter>> {
+        let Some(filter) = filter.filter(|filter| !filter.is_empty()) else { return Ok(None) };
+        if self.is_evaluated(cx, known, filter).await? {
+            return Ok(Some(filter.clone()));
+        }
+        let mut ids = std::collections::BTreeSet::new();
+        let mut from = None;
+        let fields = Fields { payload: mainstay_core::Selector::All, ..Fields::NONE };
+        loop {
+            let scroll = Scroll { from, limit: SCAN_PAGE, filter: None, fields: &fields };
+            let page = self.engine.scroll(cx, &known.spec, &scroll).await?;
+            let last = page.last().map(|record| record.point.id);
+            let full = page.len() == SCAN_PAGE;
+            let accepted = page.into_iter().map(|record| record.point);
+            ids.extend(accepted.filter(|p| filter.accepts(p.id, &p.payload)).map(|p| p.id));
+            from = last.and_then(successor);
+            if !full || from.is_none() {
+                break;
+            }
+        }
+        Ok(Some(Filter::all([Condition::HasId(ids)])))
+    }
+
+    async fn apply_run(&self, cx: &Context, run: &Run) -> Result<Position> {
+        let engine = &*self.engine;
+        let mut guard = self.session(cx).await?;
+        let Some(session) = guard.as_mut() else { return Err(closed()) };
+        if session.restoring {
+            return Err(Error::new(ErrorKind::LogGap, "the store is being loaded"));
+        }
+        session.recheck(cx, engine).await?;
+        let entries = run.remaining(session.position.as_ref())?;
+        let before = session.position.unwrap_or(Position::start(run.after().log));
+        if entries.is_empty() {
+            return Ok(before);
+        }
+        session.catch_up(cx, engine).await?;
+        let refused = session.apply(cx, engine, before, entries).await?;
+        if engine.is_durable() {
+            // The data is there; but is it the store that we think it is?
+            if !session.is_current(cx, engine).await? {
+                return Err(Error::new(ErrorKind::Unavailable, "the Qdrant store was changed underneath"));
+            }
+            if session.position.is_some() {
+                session.save(cx, engine).await?;
+            }
+        }
+        session.settle();
+        self.show(session);
+        match refused {
+            Some(error) => Err(error),
+            None => Ok(session.position.unwrap_or(before)),
+        }
+    }
+
+    async fn restore_step(&self, cx: &Context, step: RestoreStep<'_>) -> Result<()> {
+        let engine = &*self.engine;
+        let mut guard = self.session(cx).await?;
+        let Some(session) = guard.as_mut() else { return Err(closed()) };
+        if !session.restoring && !matches!(step, RestoreStep::Begin) {
+            return Err(Error::invalid("a restore starts with its first step, `Begin`"));
+        }
+        match step {
+            RestoreStep::Begin => {
+                session.begin(cx, engine).await?;
+                self.show(session);
+            }
+            RestoreStep::Collection { spec, incarnation } => {
+                let known = Known::new(spec.clone(), incarnation);
+                if let Some(refused) = session.create(cx, engine, known).await? {
+                    return Err(refused);
+                }
+                self.show(session);
+            }
+            RestoreStep::Points { collection, records } => {
+                let Some(known) = session.control.meant(collection).cloned() else {
+                    return Err(Error::invalid(format!(
+                        "a restore brings points of `{}` before the collection",
+                        collection.name
+                    )));
+                };
+                let puts = records.iter().map(|record| (record.version, Arc::new(record.point.clone())));
+                let batch = Batch { puts: puts.collect(), ..Batch::default() };
+                changes::write(cx, engine, &known, batch).await?;
+            }
+            RestoreStep::Finish { position } => {
+                if !engine.flush(cx).await? {
+                    return Err(Error::new(ErrorKind::Unavailable, "the engine is busy; finish again"));
+                }
+                session.finish(cx, engine, position).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The id after another one, in the order of ids.
+fn successor(id: PointId) -> Option<PointId> {
+    match id {
+        PointId::Num(id) => Some(id.checked_add(1).map_or(PointId::Uuid(uuid::Uuid::nil()), PointId::Num)),
+        PointId::Uuid(id) => id.as_u128().checked_add(1).map(|id| PointId::Uuid(uuid::Uuid::from_u128(id))),
+    }
+}
+
+#[async_trait]
+impl VectorStore for QdrantStore {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            search: SearchCapabilities { dense: &Distance::ALL, sparse: true },
+            durability: Durability::OnFlush,
+        }
+    }
+
+    async fn position(&self, cx: &Context) -> Result<Option<Position>> {
+        let mut guard = self.session(cx).await?;
+        let Some(session) = guard.as_mut() else { return Ok(None) };
+        if session.restoring {
+            return Ok(None);
+        }
+        if !session.is_current(cx, &*self.engine).await? {
+            tracing::warn!("the Qdrant store was changed underneath; its position is read anew");
+            let fresh = Session::open(cx, &*self.engine).await?;
+            self.show(&fresh);
+            *session = fresh;
+        }
+        Ok(session.position)
+    }
+
+    async fn apply(&self, cx: &Context, run: &Run) -> Result<Position> {
+        let applied = self.apply_run(cx, run).await;
+        if applied
+            .as_ref()
+            .is_err_and(|error| !matches!(error.kind(), ErrorKind::LogGap | ErrorKind::Rejected))
+        {
+            self.suspect.store(true, Ordering::Relaxed);
+        }
+        self.seen(applied)
+    }
+
+    async fn flush(&self, cx: &Context) -> Result<Option<Position>> {
+        let mut guard = self.session(cx).await?;
+        let Some(session) = guard.as_mut() else { return Ok(None) };
+        if session.restoring {
+            return Ok(None);
+        }
+        session.recheck(cx, &*self.engine).await?;
+        if session.position != session.control.position && self.engine.flush(cx).await? {
+            session.save(cx, &*self.engine).await?;
+        }
+        Ok(session.control.position)
+    }
+
+    async fn restore(&self, cx: &Context, step: RestoreStep<'_>) -> Result<()> {
+        self.restore_step(cx, step).await
+    }
+
+    async fn search(
+        &self,
+        cx: &Context,
+        collection: &CollectionName,
+        query: &SearchQuery,
+    ) -> Result<Vec<Hit>> {
+        let known = self.known(cx, collection).await?;
+        let spec = known.spec.vector(&query.using)?;
+        known.spec.check_vector(&query.using, &query.vector)?;
+        let filter = self.seen(self.evaluable(cx, &known, query.filter.as_ref()).await)?;
+        if filter.as_ref().is_some_and(accepts_nothing) {
+            return Ok(Vec::new());
+        }
+        let asked = SearchQuery { filter, ..query.clone() };
+        let wanted = query.offset.saturating_add(query.limit);
+        // One more than wanted tells whether hits of one score lie on both sides of the end; then all of them
+        // are needed to give those with the lowest ids.
+        let mut limit = wanted.saturating_add(1);
+        let mut hits = loop {
+            let hits = self.seen(self.engine.search(cx, &known.spec, &asked, limit).await)?;
+            let cut = hits.len() == limit
+                && hits
+                    .last()
+                    .zip(hits.get(wanted.saturating_sub(1)))
+                    .is_some_and(|(a, b)| a.score == b.score);
+            if !cut {
+                break hits;
+            }
+            limit = limit.saturating_mul(4);
+        };
+        let order = |a: &Hit, b: &Hit| score::order(spec, (a.score, a.point.id), (b.score, b.point.id));
+        hits.retain(|hit| score::passes(spec, hit.score, query.score_threshold));
+        hits.sort_by(order);
+        let hits = hits.into_iter().skip(query.offset).take(query.limit);
+        Ok(hits.map(|hit| Hit { point: query.fields.select(&hit.point), ..hit }).collect())
+    }
+
+    async fn get(
+        &self,
+        cx: &Context,
+        collection: &CollectionName,
+        ids: &[PointId],
+        fields: &Fields,
+    ) -> Result<Vec<Record>> {
+        let known = self.known(cx, collection).await?;
+        let records = self.seen(self.engine.get(cx, &known.spec, ids, fields).await)?;
+        let mut found: BTreeMap<PointId, Record> =
+            records.into_iter().map(|record| (record.point.id, record)).collect();
+        Ok(ids.iter().filter_map(|id| found.remove(id)).map(|record| selected(record, fields)).collect())
+    }
+
+    async fn scroll(
+        &self,
+        cx: &Context,
+        collection: &CollectionName,
+        query: &ScrollQuery,
+    ) -> Result<ScrollPage> {
+        let known = self.known(cx, collection).await?;
+        let incarnation = known.incarnation;
+        let nothing = ScrollPage { incarnation, records: Vec::new(), next: None };
+        let from = match query.after {
+            None => None,
+            Some(after) => match successor(after) {
+                None => return Ok(nothing),
+                from => from,
+            },
+        };
+        let filter = self.seen(self.evaluable(cx, &known, query.filter.as_ref()).await)?;
+        if filter.as_ref().is_some_and(accepts_nothing) {
+            return Ok(nothing);
+        }
+        let limit = query.limit.saturating_add(1);
+        let scroll = Scroll { from, limit, filter: filter.as_ref(), fields: &query.fields };
+        let mut records = self.seen(self.engine.scroll(cx, &known.spec, &scroll).await)?;
+        let more = records.len() > query.limit;
+        records.truncate(query.limit);
+        let records: Vec<Record> =
+            records.into_iter().map(|record| selected(record, &query.fields)).collect();
+        let next = if more { records.last().map(|record| record.point.id) } else { None };
+        Ok(ScrollPage { incarnation, records, next })
+    }
+
+    async fn count(&self, cx: &Context, collection: &CollectionName, filter: Option<&Filter>) -> Result<u64> {
+        let known = self.known(cx, collection).await?;
+        let filter = self.seen(self.evaluable(cx, &known, filter).await)?;
+        if filter.as_ref().is_some_and(accepts_nothing) {
+            return Ok(0);
+        }
+        self.seen(self.engine.count(cx, &known.spec.name, filter.as_ref()).await)
+    }
+
+    async fn collections(&self, cx: &Context) -> Result<Vec<CollectionInfo>> {
+        let catalog = self.catalog(cx).await?;
+        let mut collections = Vec::new();
+        for known in catalog.values() {
+            let points = self.seen(self.engine.count(cx, &known.spec.name, None).await)?;
+            collections.push(CollectionInfo {
+                spec: known.spec.clone(),
+                incarnation: known.incarnation,
+                points,
+            });
+        }
+        Ok(collections)
+    }
+
+    async fn ping(&self, cx: &Context) -> Result<()> {
+        self.open_or_closed()?;
+        self.engine.ping(cx).await
+    }
+
+    async fn close(&self, cx: &Context) -> Result<()> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let flushed = self.flush(cx).await;
+        self.closed.store(true, Ordering::Relaxed);
+        self.engine.close().await;
+        flushed.map(|_| ())
+    }
+
+    fn memory_bytes(&self) -> Option<u64> {
+        None
+    }
+}
+
+fn selected(record: Record, fields: &Fields) -> Record {
+    Record { point: fields.select(&record.point), ..record }
+}
+
+/// Whether a filter by ids names none, which Qdrant need not be asked for.
+fn accepts_nothing(filter: &Filter) -> bool {
+    matches!(&filter.must[..], [Condition::HasId(ids)] if ids.is_empty())
+}
+
+impl Session {
+    /// Forgets everything that the store holds.
+    async fn begin(&mut self, cx: &Context, engine: &dyn Engine) -> Result<()> {
+        self.restoring = true;
+        self.position = None;
+        let empty = Control { collections: self.control.collections.clone(), ..Control::new() };
+        engine.set_control(cx, &empty.stamp.to_string(), &empty.print()).await?;
+        self.control = empty;
+        for name in self.control.collections.keys() {
+            engine.remove(cx, name).await?;
+        }
+        self.control.collections.clear();
+        self.save(cx, engine).await
+    }
+
+    /// Takes a position for what was restored.
+    async fn finish(&mut self, cx: &Context, engine: &dyn Engine, position: Position) -> Result<()> {
+        let held = self.position.replace(position);
+        match self.save(cx, engine).await {
+            Ok(()) => self.restoring = false,
+            Err(error) => {
+                self.position = held;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}

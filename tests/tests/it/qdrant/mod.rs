@@ -1,0 +1,5 @@
+//! Qdrant behind gRPC: the stand-in of this package, or the server of `MAINSTAY_TEST_QDRANT_URL`.
+
+mod conformance;
+mod errors;
+mod server;
