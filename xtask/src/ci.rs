@@ -116,7 +116,7 @@ fn absences() -> Result<()> {
         (
             "mainstay",
             &["--no-default-features", "--features", "qdrant-edge"],
-            &["arrow-array", "lancedb", "datafusion", "usearch", "qdrant-client", "tonic"],
+            &["arrow-array", "lancedb", "datafusion", "usearch", "qdrant-client"],
         ),
         ("xtask", &[], &["tokio", "clap", "usearch", "lancedb"]),
     ];

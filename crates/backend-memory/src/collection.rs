@@ -14,6 +14,7 @@ use crate::ids::Ids;
 use crate::options::MemoryOptions;
 use crate::payload_index::PayloadIndexes;
 use crate::slot::Slot;
+use crate::slots::Slots;
 
 /// Below this many buried slots a rebuild is not worth it.
 const FEWEST_BURIED: u64 = 64;
@@ -31,7 +32,7 @@ pub struct Collection {
 
 /// The points of a collection.
 pub struct State {
-    pub slots: Vec<Slot>,
+    pub slots: Slots,
     pub ids: Ids,
     pub buried: RoaringBitmap,
     pub indexes: PayloadIndexes,
@@ -50,7 +51,7 @@ impl State {
             VectorSpec::Sparse => None,
         });
         Ok(Self {
-            slots: Vec::new(),
+            slots: Slots::default(),
             ids: Ids::default(),
             buried: RoaringBitmap::new(),
             indexes: PayloadIndexes::new(&spec.payload_indexes),
@@ -73,6 +74,11 @@ impl State {
             .map(|(at, (_, graph))| (at, graph))
     }
 
+    /// The version of a point that is there.
+    fn version_of(&self, id: PointId) -> Option<Lsn> {
+        Some(self.slots.get(self.ids.get(id)?)?.version)
+    }
+
     /// The slot that the next point takes.
     fn next_slot(&self) -> u32 {
         // Slots are u32; a collection of four billion points does not fit into memory.
@@ -87,14 +93,14 @@ impl State {
     fn put(&mut self, slot: Slot) {
         let at = self.next_slot();
         self.indexes.insert(at, slot.payload());
-        if let Some(old) = self.ids.insert(slot.id, at) {
+        if let Some(old) = self.ids.insert(slot.id(), at) {
             self.bury(old);
         }
         self.push(slot);
     }
 
     fn bury(&mut self, slot: u32) {
-        if let Some(old) = self.slots.get(slot as usize) {
+        if let Some(old) = self.slots.get(slot) {
             self.indexes.remove(slot, old.payload());
         }
         self.buried.insert(slot);
@@ -102,7 +108,7 @@ impl State {
 
     /// The selected fields of a slot.
     pub fn point(&self, slot: u32, fields: &Fields) -> Option<(Lsn, Point)> {
-        let held = self.slots.get(slot as usize)?;
+        let held = self.slots.get(slot)?;
         let mut vectors = Vectors::new();
         for (at, (name, graph)) in self.graphs.iter().enumerate() {
             if held.has_dense(at)
@@ -117,7 +123,7 @@ impl State {
         }
         let payload = fields.select_payload(held.payload());
         let text = held.text().filter(|_| fields.text).map(str::to_owned);
-        Some((held.version, Point { id: held.id, vectors, payload, text }))
+        Some((held.version, Point { id: held.id(), vectors, payload, text }))
     }
 
     fn record(&self, slot: u32, fields: &Fields) -> Option<Record> {
@@ -125,11 +131,9 @@ impl State {
     }
 
     fn bytes(&self) -> u64 {
-        // Capacity that was never touched takes no memory.
-        let slots = self.slots.len() * size_of::<Slot>();
         let graphs: u64 = self.graphs.iter().map(|(_, graph)| graph.bytes()).sum();
         graphs
-            + (self.ids.bytes() + slots + self.buried.serialized_size()) as u64
+            + (self.ids.bytes() + self.slots.bytes() + self.buried.serialized_size()) as u64
             + self.indexes.bytes()
             + self.stored_bytes
     }
@@ -153,7 +157,7 @@ impl Collection {
         let _writer = self.writer.lock();
         let (slot, graphs) = {
             let state = self.state.read();
-            if state.ids.get(point.id).is_some_and(|slot| state.slots[slot as usize].version >= version) {
+            if state.version_of(point.id).is_some_and(|stored| stored >= version) {
                 return Ok(());
             }
             (state.next_slot(), Arc::clone(&state.graphs))
@@ -182,7 +186,7 @@ impl Collection {
         let mut state = self.state.write();
         for id in ids {
             if let Some(slot) = state.ids.get(*id)
-                && state.slots[slot as usize].version < version
+                && state.version_of(*id).is_some_and(|stored| stored < version)
             {
                 state.ids.remove(*id);
                 state.bury(slot);
@@ -197,10 +201,7 @@ impl Collection {
         let state = &mut *state;
         for id in ids {
             let Some(at) = state.ids.get(*id) else { continue };
-            let slot = &mut state.slots[at as usize];
-            if slot.version >= version {
-                continue;
-            }
+            let Some(slot) = state.slots.get_mut(at).filter(|slot| slot.version < version) else { continue };
             let mut payload = slot.payload().clone();
             change(&mut payload);
             let changed = slot.with_payload(version, payload);
@@ -232,7 +233,7 @@ impl Collection {
         let state = self.state.read();
         let accepted = state.ids.after(query.after).filter(|(id, slot)| {
             query.filter.as_ref().is_none_or(|filter| {
-                state.slots.get(*slot as usize).is_some_and(|held| filter.accepts(*id, held.payload()))
+                state.slots.get(*slot).is_some_and(|held| filter.accepts(*id, held.payload()))
             })
         });
         let mut slots: Vec<u32> =
@@ -250,7 +251,7 @@ impl Collection {
         let state = self.state.read();
         let accepts = |slot: &u32| {
             state.is_alive(*slot)
-                && state.slots.get(*slot as usize).is_some_and(|s| filter.accepts(s.id, s.payload()))
+                && state.slots.get(*slot).is_some_and(|s| filter.accepts(s.id(), s.payload()))
         };
         match state.indexes.candidates(filter) {
             Some(candidates) if candidates.exact => candidates.slots.len(),
@@ -304,11 +305,11 @@ impl Collection {
                 }
             }
             for old in moved {
-                let Some(held) = state.slots.get(old as usize) else { continue };
+                let Some(held) = state.slots.get(old) else { continue };
                 let new = fresh.next_slot();
                 if state.is_alive(old) {
                     fresh.indexes.insert(new, held.payload());
-                    fresh.ids.insert(held.id, new);
+                    fresh.ids.insert(held.id(), new);
                 } else {
                     fresh.buried.insert(new);
                 }

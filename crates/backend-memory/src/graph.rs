@@ -120,7 +120,11 @@ impl Graph {
     /// Bytes that the graph and the exact vectors take.
     pub fn bytes(&self) -> u64 {
         let exact = self.exact.as_ref().map_or(0, |exact| exact.read().bytes());
-        (self.index.read().memory_usage() + exact) as u64
+        let index = self.index.read();
+        let stats = index.memory_stats();
+        // What is only set aside for later was never touched, and takes no memory.
+        let reserved = stats.graph_reserved + stats.vectors_reserved;
+        (index.memory_usage().saturating_sub(reserved) + exact) as u64
     }
 }
 

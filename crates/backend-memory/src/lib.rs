@@ -6,6 +6,7 @@
 //! | `store` | the [`VectorStore`](mainstay_core::VectorStore): entries in, answers out |
 //! | `collection` | one collection: writes, tombstones, rebuild |
 //! | `slot` | what a point is beside its vectors |
+//! | `slots` | the table of slots |
 //! | `ids` | which slot a point is in |
 //! | `graph` | one dense vector of a collection: a usearch graph and the exact vectors |
 //! | `rows` | exact vectors beside a graph of f16 or i8 |
@@ -25,6 +26,7 @@ mod payload_index;
 mod rows;
 mod search;
 mod slot;
+mod slots;
 mod store;
 
 pub use options::{MemoryOptions, Quantization};

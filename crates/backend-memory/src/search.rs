@@ -57,9 +57,8 @@ fn wrong_vector(spec: &CollectionSpec, query: &SearchQuery) -> Error {
 
 fn accepts(state: &State, filter: Option<&Filter>, slot: u32) -> bool {
     state.is_alive(slot)
-        && filter.is_none_or(|filter| {
-            state.slots.get(slot as usize).is_some_and(|s| filter.accepts(s.id, s.payload()))
-        })
+        && filter
+            .is_none_or(|filter| state.slots.get(slot).is_some_and(|s| filter.accepts(s.id(), s.payload())))
 }
 
 fn dense(state: &State, query: &SearchQuery, vector: &[f32], wanted: usize) -> Result<Vec<Scored>> {
@@ -67,7 +66,7 @@ fn dense(state: &State, query: &SearchQuery, vector: &[f32], wanted: usize) -> R
     let filter = query.filter.as_ref().filter(|filter| !filter.is_empty());
     let candidates = filter.and_then(|filter| state.indexes.candidates(filter));
     let residual = if candidates.as_ref().is_some_and(|c| c.exact) { None } else { filter };
-    let has_vector = |slot: u32| state.slots.get(slot as usize).is_some_and(|held| held.has_dense(at));
+    let has_vector = |slot: u32| state.slots.get(slot).is_some_and(|held| held.has_dense(at));
     let points = state.ids.len() as u64;
     let few = candidates.as_ref().is_some_and(|c| c.slots.len() <= SCAN_CANDIDATES);
     let scan = query.exact || !graph.ranks() || points <= SCAN_POINTS || few || wanted as u64 * 4 > points;
@@ -103,7 +102,7 @@ fn scores(state: &State, graph: &Graph, vector: &[f32], slots: impl Iterator<Ite
     slots
         .filter_map(|slot| {
             let score = score::dense(graph.distance(), vector, vectors.get(slot, &mut buffer)?);
-            Some((score, state.slots.get(slot as usize)?.id, slot))
+            Some((score, state.slots.get(slot)?.id(), slot))
         })
         .collect()
 }
@@ -115,7 +114,7 @@ fn sparse(state: &State, query: &SearchQuery) -> Vec<Scored> {
         .after(None)
         .filter(|(_, slot)| accepts(state, filter, *slot))
         .filter_map(|(id, slot)| {
-            let held = state.slots.get(slot as usize)?;
+            let held = state.slots.get(slot)?;
             let (_, vector) = held.sparse().iter().find(|(name, _)| *name == query.using)?;
             let Vector::Sparse(wanted) = &query.vector else { return None };
             wanted.overlaps(vector).then(|| (wanted.dot(vector), id, slot))

@@ -4,12 +4,14 @@ use std::sync::{Arc, LazyLock};
 
 use mainstay_core::point::payload_bytes;
 use mainstay_core::{Lsn, Payload, Point, PointId, SparseVector, Vector, VectorName};
+use uuid::Uuid;
 
 /// What a slot holds. A patch changes the payload and keeps the slot, because the vectors stay.
 #[derive(Clone)]
 pub struct Slot {
-    /// The point that is or was here.
-    pub id: PointId,
+    /// The id of the point that is or was here, if it is a number; a UUID is in the body, which makes every slot
+    /// smaller by two thirds of an id.
+    number: u64,
     /// The entry that wrote it.
     pub version: Lsn,
     /// Which dense vectors the point has, by their place in the spec.
@@ -20,6 +22,7 @@ pub struct Slot {
 
 #[derive(Clone, Default)]
 struct Body {
+    uuid: Option<Uuid>,
     payload: Payload,
     text: Option<Box<str>>,
     sparse: Box<[(VectorName, SparseVector)]>,
@@ -34,17 +37,28 @@ impl Slot {
             Vector::Sparse(vector) => Some((name.clone(), vector.clone())),
             Vector::Dense(_) => None,
         });
+        let (number, uuid) = split(point.id);
         let body = Body {
+            uuid,
             payload: point.payload.clone(),
             text: point.text.as_deref().map(Box::from),
             sparse: sparse.collect(),
         };
-        Self { id: point.id, version, dense, body: body.boxed() }
+        Self { number, version, dense, body: body.boxed() }
     }
 
     /// A slot that never held a point, because writing it failed.
     pub fn wasted(id: PointId) -> Self {
-        Self { id, version: Lsn(0), dense: 0, body: None }
+        let (number, uuid) = split(id);
+        Self { number, version: Lsn(0), dense: 0, body: Body { uuid, ..Body::default() }.boxed() }
+    }
+
+    /// The point that is or was here.
+    pub fn id(&self) -> PointId {
+        match self.body.as_ref().and_then(|body| body.uuid) {
+            Some(uuid) => PointId::Uuid(uuid),
+            None => PointId::Num(self.number),
+        }
     }
 
     /// The payload.
@@ -72,7 +86,7 @@ impl Slot {
     pub fn with_payload(&self, version: Lsn, payload: Payload) -> Self {
         let mut body = self.body.as_deref().cloned().unwrap_or_default();
         body.payload = payload;
-        Self { id: self.id, version, dense: self.dense, body: body.boxed() }
+        Self { number: self.number, version, dense: self.dense, body: body.boxed() }
     }
 
     /// About how many bytes it takes outside the table of slots.
@@ -85,9 +99,17 @@ impl Slot {
     }
 }
 
+fn split(id: PointId) -> (u64, Option<Uuid>) {
+    match id {
+        PointId::Num(number) => (number, None),
+        PointId::Uuid(uuid) => (0, Some(uuid)),
+    }
+}
+
 impl Body {
     fn boxed(self) -> Option<Arc<Self>> {
-        let empty = self.payload.is_empty() && self.text.is_none() && self.sparse.is_empty();
+        let empty =
+            self.uuid.is_none() && self.payload.is_empty() && self.text.is_none() && self.sparse.is_empty();
         (!empty).then(|| Arc::new(self))
     }
 }

@@ -219,6 +219,22 @@ pub enum DrillCommand {
         #[arg(long, default_value_t = 5)]
         seconds: u64,
     },
+    /// Start a Qdrant member's server, then kill it, wipe it, freeze it, drop its packets and cut its connections
+    /// under load. The server must not run yet; its storage is wiped.
+    LoseServer {
+        /// The member.
+        #[arg(long)]
+        member: String,
+        /// The directory where the server stores its data; it is emptied in one of the rounds.
+        #[arg(long)]
+        storage: PathBuf,
+        /// Seconds that each outage lasts.
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+        /// The command that starts the server, after `--`.
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
 }
 
 /// Arguments of `demo`.

@@ -143,6 +143,7 @@ fn open_memory(memory: &crate::config::MemoryConfig) -> Result<mainstay_memory::
 async fn open_lance(lance: &crate::config::LanceConfig) -> Result<mainstay_lance::LanceStore> {
     mainstay_lance::LanceStore::open(mainstay_lance::LanceOptions {
         index_threshold_rows: lance.index_threshold_rows,
+        keep_versions: lance.keep_versions,
         ..mainstay_lance::LanceOptions::new(&lance.uri)
     })
     .await

@@ -31,9 +31,14 @@ pub async fn open(directory: &Path, extra: &str) -> Tier {
     std::fs::write(&file, toml(directory, extra)).unwrap();
     let tier = Tier::open(Config::load(&file).unwrap()).await.unwrap();
     if tier.collection(&docs()).is_err() {
-        tier.create_collection(CollectionSpec::dense(docs(), DIMENSION, Distance::Cosine)).await.unwrap();
+        tier.create_collection(docs_spec()).await.unwrap();
     }
     tier
+}
+
+/// What the collection of these tests is.
+pub fn docs_spec() -> CollectionSpec {
+    CollectionSpec::dense(docs(), DIMENSION, Distance::Cosine)
 }
 
 /// The collection of these tests.

@@ -146,7 +146,8 @@ pub struct ServerOptions {
     /// About how many bytes of points one request holds at most; Qdrant refuses requests beyond 32 MiB unless it
     /// is set otherwise.
     pub batch_bytes: usize,
-    /// How long after a write without an answer its effect may still show.
+    /// How long after the server answers again a write that got no answer may still take effect. 5 s: a request that
+    /// waited in a frozen server is worked on as soon as it thaws.
     pub grace: Duration,
 }
 
@@ -164,7 +165,7 @@ impl Default for ServerOptions {
             collections: CollectionOptions::default(),
             batch_points: 1_000,
             batch_bytes: 16 << 20,
-            grace: Duration::from_secs(30),
+            grace: Duration::from_secs(5),
         }
     }
 }

@@ -1,18 +1,21 @@
 //! `drill`.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use mainstay::{CollectionName, CollectionSpec, Config, Distance, Error, Result, Tier};
-use mainstay_cli::drill::{Load, LoadOptions, LoseMember, verify};
+use mainstay_cli::drill::{Fault, Load, LoadOptions, LoseMember, LoseServer, Round, verify};
 
-use super::promises::Outcome;
+use super::promises::{OutageFigures, Outcome};
 use crate::output::Output;
 
 /// How long the load runs before the first fault, and after the last.
 pub const WARM_UP: Duration = Duration::from_secs(3);
 /// How long members may take to be at one before and after a drill.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+/// How long after an outage a write may still take effect, and be put right.
+const LATE: Duration = Duration::from_secs(60);
 /// Numbers in a vector of the drill's own collection.
 const DIMENSION: usize = 128;
 
@@ -69,13 +72,78 @@ pub async fn rounds(
         ));
         let round = fault.round(tier, empty).await?;
         output.note(&format!("  caught up {:.1} s after it came back", round.catch_up.as_secs_f64()));
-        rounds.push(round);
+        rounds.push((if empty { "gone, back empty" } else { "gone, back as it was" }, round));
         tokio::time::sleep(WARM_UP).await;
     }
+    finish(tier, collection, load, started, rounds, files).await
+}
+
+/// Ends the load and says what it came to.
+async fn finish(
+    tier: &Tier,
+    collection: &CollectionName,
+    load: Load,
+    started: Instant,
+    rounds: Vec<(&'static str, Round)>,
+    files: Option<(usize, usize)>,
+) -> Result<Outcome> {
     let report = load.stop().await;
     tier.wait_caught_up(PATIENCE).await?;
-    let verdict = verify(tier, collection, &report.expected).await?;
-    let failover = rounds.iter().map(|round| round.added_latency(&report, started)).max().unwrap_or_default();
+    let mut verdict = verify(tier, collection, &report.expected).await?;
+    // A write that waited in a frozen server takes effect late; the store looks again after a grace time.
+    let until = Instant::now() + LATE;
+    while !verdict.equal && Instant::now() < until {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        verdict = verify(tier, collection, &report.expected).await?;
+    }
+    let figures = rounds.iter().map(|(name, round)| OutageFigures {
+        name,
+        failover: round.added_latency(&report, started),
+        catch_up: round.catch_up,
+    });
+    let rounds: Vec<_> = figures.collect();
+    let failover = rounds.iter().map(|round| round.failover).max().unwrap_or_default();
     let catch_up = rounds.iter().map(|round| round.catch_up).max().unwrap_or_default();
-    Ok(Outcome { files, report, verdict, failover, catch_up })
+    Ok(Outcome { files, report, verdict, rounds, failover, catch_up })
+}
+
+/// Does to the server of a member everything that may happen to one, under load.
+pub async fn lose_server(
+    config: &Config,
+    member: &str,
+    storage: &Path,
+    seconds: u64,
+    command: Vec<String>,
+    output: Output,
+) -> Result<ExitCode> {
+    let (drill, config) = LoseServer::start(config, member, command, storage).await?;
+    let mut drill = drill.lasting(Duration::from_secs(seconds), PATIENCE);
+    let tier = Tier::open(config).await?;
+    let outcome = server_faults(&tier, &mut drill, output).await;
+    let closed = tier.close().await;
+    let code = outcome?.print(output);
+    closed.map(|()| code)
+}
+
+async fn server_faults(tier: &Tier, drill: &mut LoseServer, output: Output) -> Result<Outcome> {
+    let collection = CollectionName::new(&format!("_drill_{}", std::process::id()))?;
+    tier.wait_caught_up(PATIENCE).await?;
+    tier.create_collection(CollectionSpec::dense(collection.clone(), DIMENSION, Distance::Cosine)).await?;
+    let started = Instant::now();
+    let load = Load::start(tier, &collection, DIMENSION, LoadOptions::default());
+    tokio::time::sleep(WARM_UP).await;
+    let mut rounds = Vec::new();
+    for fault in Fault::ALL {
+        output.note(fault.as_str());
+        let round = drill.round(tier, fault).await?;
+        output.note(&format!("  caught up {:.1} s after it came back", round.catch_up.as_secs_f64()));
+        rounds.push((fault.as_str(), round));
+        tokio::time::sleep(WARM_UP).await;
+    }
+    let outcome = finish(tier, &collection, load, started, rounds, None).await;
+    // The drill's collection goes, whatever the drill found.
+    let dropped = tier.drop_collection(&collection).await;
+    let outcome = outcome?;
+    dropped?;
+    Ok(outcome)
 }

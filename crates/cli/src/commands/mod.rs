@@ -28,6 +28,10 @@ pub async fn run(cli: Cli, output: Output) -> Result<ExitCode> {
         Command::Init { force } => config::init(&cli.config, force, output),
         Command::Config(crate::args::ConfigCommand::Check) => config::check(&cli.config, output),
         Command::Demo(args) => demo::run(args, output).await,
+        Command::Drill(crate::args::DrillCommand::LoseServer { member, storage, seconds, command }) => {
+            let config = Config::load(&cli.config)?;
+            drill::lose_server(&config, &member, &storage, seconds, command, output).await
+        }
         command => {
             let config = Config::load(&cli.config)?;
             let tier = Tier::open(config.clone()).await?;
@@ -61,7 +65,7 @@ async fn with_tier(command: Command, config: &Config, tier: &Tier, output: Outpu
         Command::Drill(crate::args::DrillCommand::LoseMember { member, seconds }) => {
             return drill::lose_member(config, tier, member, seconds, output).await;
         }
-        Command::Init { .. } | Command::Config(_) | Command::Demo(_) => {}
+        Command::Init { .. } | Command::Config(_) | Command::Demo(_) | Command::Drill(_) => {}
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -16,9 +16,21 @@ pub struct Outcome {
     pub report: LoadReport,
     /// What reading back found.
     pub verdict: Verdict,
+    /// Each outage by name.
+    pub rounds: Vec<OutageFigures>,
     /// What the worst search of an outage took beyond the usual.
     pub failover: Duration,
     /// How long the member took to catch up, the longest round.
+    pub catch_up: Duration,
+}
+
+/// What one outage cost.
+pub struct OutageFigures {
+    /// What happened.
+    pub name: &'static str,
+    /// What the worst search of it took beyond the usual.
+    pub failover: Duration,
+    /// How long the member took to catch up after it.
     pub catch_up: Duration,
 }
 
@@ -70,6 +82,7 @@ impl Outcome {
             "writes_lost": self.verdict.writes_lost,
             "failover_ms": milliseconds(self.failover),
             "catch_up_ms": milliseconds(self.catch_up),
+            "rounds": self.rounds.iter().map(OutageFigures::json).collect::<Vec<_>>(),
             "members": members,
             "equal": self.verdict.equal,
             "ok": kept,
@@ -96,10 +109,15 @@ impl Outcome {
                 hash,
             ]
         });
+        let rounds = self.rounds.iter().map(|round| {
+            let figures = [milliseconds(round.failover), milliseconds(round.catch_up)];
+            [round.name.to_owned(), format!("+{:.1} ms", figures[0]), format!("{:.0} ms", figures[1])]
+        });
         let failures: String = self.report.failures.iter().map(|failure| format!("\n  {failure}")).collect();
         format!(
-            "{}\n{}\nworst search during an outage: +{:.1} ms · caught up in {:.1} s · {} writes acked, {} unknown, {} refused{failures}",
+            "{}\n{}\n{}\nworst search during an outage: +{:.1} ms · caught up in {:.1} s · {} writes acked, {} unknown, {} refused{failures}",
             table(["", "promise", "figure"], rows),
+            table(["outage", "worst search", "caught up in"], rounds),
             table(["member", "points", "searches served", "acked writes lost", "content hash"], members),
             milliseconds(self.failover),
             self.catch_up.as_secs_f64(),
@@ -107,6 +125,16 @@ impl Outcome {
             self.report.writes_unknown,
             self.report.writes_refused,
         )
+    }
+}
+
+impl OutageFigures {
+    fn json(&self) -> Value {
+        json!({
+            "outage": self.name,
+            "failover_ms": milliseconds(self.failover),
+            "catch_up_ms": milliseconds(self.catch_up),
+        })
     }
 }
 

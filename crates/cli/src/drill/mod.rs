@@ -1,13 +1,20 @@
 //! Rehearsed faults under load.
 //!
 //! [`Load`] searches and writes from several tasks and remembers every write that was acked; [`LoseMember`]
-//! takes a member's directory away and gives it back; [`verify`](fn@verify) then reads every acked write back from every
+//! takes a member's directory away and gives it back, and [`LoseServer`] does to a member's server what may
+//! happen to one; [`verify`](fn@verify) then reads every acked write back from every
 //! member. The promises are counted, never assumed.
 
 mod load;
 mod lose_member;
+mod lose_server;
+mod proxy;
+mod server;
 mod verify;
 
 pub use load::{Load, LoadOptions, LoadReport};
 pub use lose_member::{LoseMember, Round};
+pub use lose_server::{Fault, LoseServer};
+pub use proxy::{Proxy, Weather};
+pub use server::ServerProcess;
 pub use verify::{Expected, MemberState, Verdict, verify};

@@ -188,7 +188,7 @@ impl Checks<'_> {
             );
         }
         self.count(&key("index_threshold_rows"), lance.index_threshold_rows, 256..=1_000_000_000);
-        self.count(&key("keep_versions"), lance.keep_versions, 1..=10_000);
+        self.duration(&key("keep_versions"), lance.keep_versions);
     }
 
     fn qdrant(&mut self, key: &impl Fn(&str) -> String, qdrant: &QdrantConfig) {

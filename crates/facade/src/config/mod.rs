@@ -231,14 +231,15 @@ pub struct LanceConfig {
     /// Rows from which a table gets a vector index. 50,000: below it a full scan answers within
     /// some ten milliseconds and is exact.
     pub index_threshold_rows: usize,
-    /// Old versions of a table that clean-up keeps, for readers that are still on them.
-    pub keep_versions: usize,
+    /// How long old versions of a table stay for readers that are still on them. 1 min: longer than any
+    /// search.
+    pub keep_versions: Duration,
 }
 
 impl LanceConfig {
     /// A database at this place with the defaults for the rest.
     pub fn new(uri: impl Into<String>) -> Self {
-        Self { uri: uri.into(), index_threshold_rows: 50_000, keep_versions: 5 }
+        Self { uri: uri.into(), index_threshold_rows: 50_000, keep_versions: Duration::from_secs(60) }
     }
 }
 

@@ -141,7 +141,7 @@ fn read_lance(section: &mut Section<'_>) -> BackendConfig {
         section.problem("uri", Problem::new("", "is not set").hint(hint));
     }
     section.count("index_threshold_rows", &mut lance.index_threshold_rows);
-    section.count("keep_versions", &mut lance.keep_versions);
+    section.duration("keep_versions", &mut lance.keep_versions);
     BackendConfig::Lance(lance)
 }
 

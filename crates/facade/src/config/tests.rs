@@ -61,7 +61,7 @@ fn every_key_is_read() {
         backend = "lance"
         uri = "s3://bucket/prefix"
         index_threshold_rows = 1_000
-        keep_versions = 2
+        keep_versions = "2m"
         [log]
         path = "/var/lib/log"
         sync = "periodic"
@@ -99,7 +99,7 @@ fn every_key_is_read() {
         BackendConfig::Lance(LanceConfig {
             uri: "s3://bucket/prefix".into(),
             index_threshold_rows: 1_000,
-            keep_versions: 2
+            keep_versions: Duration::from_secs(120)
         })
     );
     assert_eq!(
@@ -231,7 +231,7 @@ const BAD: &[(&str, &str, &str)] = &[
         "carries credentials",
     ),
     (
-        "[tier]\nmembers = [\"a\"]\n[members.a]\nbackend = \"lance\"\nuri = \"x\"\nkeep_versions = 0",
+        "[tier]\nmembers = [\"a\"]\n[members.a]\nbackend = \"lance\"\nuri = \"x\"\nkeep_versions = \"0s\"",
         "members.a.keep_versions",
         "outside",
     ),

@@ -29,7 +29,7 @@ impl Config {
                 BackendConfig::Lance(lance) => {
                     out.key("uri", quoted(&lance.uri));
                     out.key("index_threshold_rows", lance.index_threshold_rows);
-                    out.key("keep_versions", lance.keep_versions);
+                    out.key("keep_versions", quoted(&duration_text(lance.keep_versions)));
                 }
                 BackendConfig::Qdrant(qdrant) => qdrant::write(qdrant, &mut out),
             }

@@ -1,0 +1,73 @@
+//! A tier whose primary is a server, and everything that may happen to it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use mainstay::{Config, Tier};
+use mainstay_cli::drill::{Fault, Load, LoadOptions, LoseServer, verify};
+
+use crate::tier::{DIMENSION, PATIENCE, docs, docs_spec, point};
+
+fn config(directory: &Path, address: &str) -> Config {
+    let secondary = if cfg!(feature = "lance") {
+        format!("[members.secondary]\nbackend = \"lance\"\nuri = \"{}\"\n", directory.join("lance").display())
+    } else {
+        "[members.secondary]\nbackend = \"memory\"\n".to_owned()
+    };
+    Config::from_toml(&format!(
+        "[tier]\nmembers = [\"primary\", \"secondary\", \"standby\"]\n\
+         [members.primary]\nbackend = \"qdrant\"\nurl = \"http://{address}\"\ntimeout = \"500ms\"\n\
+         {secondary}\
+         [members.standby]\nbackend = \"memory\"\n\
+         [log]\npath = \"{}\"\n[failover]\ncheck_interval = \"500ms\"\n",
+        directory.join("log").display()
+    ))
+    .unwrap()
+}
+
+/// An address that nothing listens at.
+fn free_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_fault_of_the_server_fails_a_search_or_loses_an_acked_write() {
+    let directory = tempfile::tempdir().unwrap();
+    let (address, storage) = (free_address(), directory.path().join("qdrant"));
+    std::fs::create_dir(&storage).unwrap();
+    let command = vec![
+        env!("CARGO_BIN_EXE_qdrant-stand-in").to_owned(),
+        storage.to_str().unwrap().to_owned(),
+        address.clone(),
+    ];
+    let (drill, config) =
+        LoseServer::start(&config(directory.path(), &address), "primary", command, &storage).await.unwrap();
+    let mut drill = drill.lasting(Duration::from_secs(2), PATIENCE);
+    let tier = Tier::open(config).await.unwrap();
+    tier.create_collection(docs_spec()).await.unwrap();
+    tier.upsert(&docs(), (0..200).map(|id| point(id, "base")).collect()).await.unwrap();
+    tier.wait_caught_up(PATIENCE).await.unwrap();
+    let load = Load::start(&tier, &docs(), DIMENSION, LoadOptions::default());
+    for fault in Fault::ALL {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        drill.round(&tier, fault).await.unwrap_or_else(|error| panic!("{}: {error}", fault.as_str()));
+    }
+    let report = load.stop().await;
+    tier.wait_caught_up(PATIENCE).await.unwrap();
+    let mut verdict = verify(&tier, &docs(), &report.expected).await.unwrap();
+    // What took effect late is put right after the grace time of the store.
+    for _ in 0..60 {
+        if verdict.equal {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        verdict = verify(&tier, &docs(), &report.expected).await.unwrap();
+    }
+    assert_eq!(report.failed_searches, 0, "{:?}", report.failures);
+    assert!(report.searches > 0 && report.writes_acked > 0);
+    assert_eq!((verdict.writes_lost, verdict.equal), (0, true), "{verdict:?}");
+    assert!(report.served_by.contains_key("primary"), "{:?}", report.served_by);
+    assert!(report.served_by.contains_key("secondary"), "{:?}", report.served_by);
+    tier.close().await.unwrap();
+}
