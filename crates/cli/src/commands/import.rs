@@ -25,10 +25,15 @@ pub async fn run(args: ImportArgs, config: &Config, tier: &Tier, output: Output)
     let mut import = Import::open(&args.file, None, resume.as_ref(), limits)?;
     let bar = output.bar(import.progress().total, "importing");
     let (start, mut points, mut lsn) = (Instant::now(), 0_u64, None);
+    if let Ok(spec) = tier.collection(&collection) {
+        import.check_by(spec);
+    }
     while let Some(batch) = import.next() {
         let batch = batch?;
         if tier.collection(&collection).is_err() {
-            tier.create_collection(spec_for(&collection, &batch.points, &args.distance)?).await?;
+            let spec = spec_for(&collection, &batch.points, &args.distance)?;
+            tier.create_collection(spec.clone()).await?;
+            import.check_by(spec);
         }
         let count = batch.points.len() as u64;
         lsn = Some(tier.upsert(&collection, batch.points).await?.lsn);

@@ -61,10 +61,6 @@ impl JsonlSource {
         Ok(Some((line, ended)))
     }
 
-    fn here(&self, error: Error) -> Error {
-        error.with_context("file", self.path.display()).with_context("line", self.at.1)
-    }
-
     fn read_point(&mut self) -> Result<Option<Point>> {
         loop {
             let before = self.at;
@@ -95,6 +91,10 @@ fn parse(line: &[u8], ended: bool) -> Result<Point> {
 impl Source for JsonlSource {
     fn next_point(&mut self) -> Option<Result<Point>> {
         self.read_point().transpose()
+    }
+
+    fn here(&self, error: Error) -> Error {
+        error.with_context("file", self.path.display()).with_context("line", self.at.1)
     }
 
     fn resume_point(&self, before_last: bool) -> Result<ResumePoint> {

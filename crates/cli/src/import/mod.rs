@@ -20,7 +20,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use mainstay_core::{Error, ErrorKind, Point, PointId, Result};
+use mainstay_core::{CollectionSpec, Error, ErrorKind, Point, PointId, Result};
 
 pub use resume::{Place, ResumePoint};
 
@@ -123,6 +123,7 @@ pub enum ProgressUnit {
 pub struct Import {
     source: Box<dyn Source + Send>,
     limits: BatchLimits,
+    spec: Option<CollectionSpec>,
     /// Read already, and the first of the next batch.
     held: Option<Point>,
     failed: Option<Error>,
@@ -139,6 +140,8 @@ impl fmt::Debug for Import {
 trait Source {
     /// The next point; its error names the file and the place.
     fn next_point(&mut self) -> Option<Result<Point>>;
+    /// The error with the file and the place of the point that was read last.
+    fn here(&self, error: Error) -> Error;
     /// Where to go on: after what was read last, or before it.
     fn resume_point(&self, before_last: bool) -> Result<ResumePoint>;
     fn progress(&self) -> Progress;
@@ -162,7 +165,22 @@ impl Import {
             Format::Jsonl => Box::new(jsonl::JsonlSource::open(path, resume)?),
             Format::Parquet => Box::new(parquet::ParquetSource::open(path, resume)?),
         };
-        Ok(Self { source, limits, held: None, failed: None, ended: false })
+        Ok(Self { source, limits, spec: None, held: None, failed: None, ended: false })
+    }
+
+    /// From now on refuses points that do not fit this collection, with their place.
+    pub fn check_by(&mut self, spec: CollectionSpec) {
+        self.spec = Some(spec);
+    }
+
+    fn next_point(&mut self) -> Option<Result<Point>> {
+        let point = self.source.next_point()?;
+        Some(match &self.spec {
+            Some(spec) => {
+                point.and_then(|point| spec.admit(point).map_err(|error| self.source.here(error)))
+            }
+            None => point,
+        })
     }
 
     /// How far the file is read.
@@ -179,7 +197,7 @@ impl Import {
         let mut ids: HashSet<PointId> = HashSet::new();
         let mut bytes = 0_usize;
         while points.len() < self.limits.max_points.max(1) {
-            let point = match self.held.take().map(Ok).or_else(|| self.source.next_point()) {
+            let point = match self.held.take().map(Ok).or_else(|| self.next_point()) {
                 None => break,
                 Some(Ok(point)) => point,
                 Some(Err(error)) => {

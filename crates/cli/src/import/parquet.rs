@@ -91,24 +91,6 @@ impl ParquetSource {
         self.groups.iter().fold(0, |sum, rows| sum.saturating_add(*rows))
     }
 
-    /// The error with the place of the row that was just taken.
-    fn here(&self, error: Error) -> Error {
-        let mut row = self.row.saturating_sub(1);
-        let mut group = 0;
-        for rows in &self.groups {
-            if row < *rows {
-                break;
-            }
-            row -= rows;
-            group += 1;
-        }
-        error
-            .with_context("file", self.path.display())
-            .with_context("row group", group)
-            .with_context("row in group", row)
-            .with_context("row", self.row.saturating_sub(1))
-    }
-
     /// The next decoded row, counted as handed out.
     fn next_row(&mut self) -> Result<Option<(RecordBatch, usize)>> {
         loop {
@@ -151,6 +133,23 @@ impl ParquetSource {
 impl Source for ParquetSource {
     fn next_point(&mut self) -> Option<Result<Point>> {
         self.read_point().transpose()
+    }
+
+    fn here(&self, error: Error) -> Error {
+        let mut row = self.row.saturating_sub(1);
+        let mut group = 0;
+        for rows in &self.groups {
+            if row < *rows {
+                break;
+            }
+            row -= rows;
+            group += 1;
+        }
+        error
+            .with_context("file", self.path.display())
+            .with_context("row group", group)
+            .with_context("row in group", row)
+            .with_context("row", self.row.saturating_sub(1))
     }
 
     fn resume_point(&self, before_last: bool) -> Result<ResumePoint> {
