@@ -10,7 +10,8 @@ use tempfile::TempDir;
 /// A directory with the config of a tier in memory, whose log is on disk: each run replays it.
 fn tier() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
-    let config = "[tier]\nmembers = [\"standby\"]\n[members.standby]\nbackend = \"memory\"\n[log]\npath = \"log\"\n";
+    let config =
+        "[tier]\nmembers = [\"standby\"]\n[members.standby]\nbackend = \"memory\"\n[log]\npath = \"log\"\n";
     std::fs::write(directory.path().join("mainstay.toml"), config).unwrap();
     directory
 }
@@ -115,7 +116,8 @@ fn a_bad_line_is_named_and_the_import_goes_on_where_it_stopped() {
     let (code, error) = refusal(at, &["import", "docs", "points.jsonl"]);
     assert_eq!((code, &error["kind"]), (2, &json!("invalid")), "{error}");
     assert!(error["context"]["line"] == "2" && error["context"]["point"] == "2", "{error}");
-    std::fs::write(at.join("points.jsonl"), format!("{good}{{\"id\": 2, \"vector\": [1.0, 2.0]}}\n")).unwrap();
+    std::fs::write(at.join("points.jsonl"), format!("{good}{{\"id\": 2, \"vector\": [1.0, 2.0]}}\n"))
+        .unwrap();
     answer(at, &["import", "docs", "points.jsonl"]);
     assert_eq!(answer(at, &["count", "docs"])["count"], 2);
 }
@@ -152,7 +154,8 @@ fn a_backend_that_is_not_compiled_in_is_told_with_its_feature() {
         assert!(error.to_string().contains("feature `lance`"), "{error}");
     }
     if !cfg!(feature = "qdrant") {
-        let config = "[tier]\nmembers = [\"a\"]\n[members.a]\nbackend = \"qdrant\"\nurl = \"http://localhost:6334\"\n";
+        let config =
+            "[tier]\nmembers = [\"a\"]\n[members.a]\nbackend = \"qdrant\"\nurl = \"http://localhost:6334\"\n";
         std::fs::write(at.join("mainstay.toml"), config).unwrap();
         assert!(refusal(at, &["status"]).1.to_string().contains("feature `qdrant`"));
     }
@@ -161,12 +164,17 @@ fn a_backend_that_is_not_compiled_in_is_told_with_its_feature() {
 #[test]
 fn every_problem_of_a_config_is_told_at_once() {
     let directory = tempfile::tempdir().unwrap();
-    let config = "[tier]\nmembers = [\"a\"]\ndeadlin = \"5s\"\n[members.a]\nbackend = \"memory\"\nmax_memory = 1.5\n";
+    let config =
+        "[tier]\nmembers = [\"a\"]\ndeadlin = \"5s\"\n[members.a]\nbackend = \"memory\"\nmax_memory = 1.5\n";
     std::fs::write(directory.path().join("mainstay.toml"), config).unwrap();
     let output = run(directory.path(), &["--format", "json", "config", "check"]);
     assert_eq!(output.status.code(), Some(2));
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&answer["ok"], answer["problems"].as_array().map(Vec::len)), (&json!(false), Some(2)), "{answer}");
+    assert_eq!(
+        (&answer["ok"], answer["problems"].as_array().map(Vec::len)),
+        (&json!(false), Some(2)),
+        "{answer}"
+    );
 }
 
 #[test]

@@ -176,9 +176,7 @@ impl Import {
     fn next_point(&mut self) -> Option<Result<Point>> {
         let point = self.source.next_point()?;
         Some(match &self.spec {
-            Some(spec) => {
-                point.and_then(|point| spec.admit(point).map_err(|error| self.source.here(error)))
-            }
+            Some(spec) => point.and_then(|point| spec.admit(point).map_err(|error| self.source.here(error))),
             None => point,
         })
     }
