@@ -24,6 +24,10 @@
 //! |---|---|---|
 //! | `memory` (default) | the memory member | a C++ compiler, seconds |
 //! | `lance` | the LanceDB member | protoc, minutes of build |
+//! | `qdrant` | a Qdrant server or cluster | about a minute of build |
+//! | `qdrant-edge` | Qdrant in this process, on a directory | minutes of build |
+//! | `full` | every backend | all of it |
+//! | `simd` | SIMD kernels for the memory member | a C compiler, minutes of build |
 
 mod answer;
 mod backends;
