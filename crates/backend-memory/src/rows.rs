@@ -26,7 +26,7 @@ impl Rows {
         if self.by_slot.len() <= at {
             self.by_slot.resize(at + 1, NO_ROW);
         }
-        if self.rows as usize % BLOCK_ROWS == 0 {
+        if (self.rows as usize).is_multiple_of(BLOCK_ROWS) {
             self.blocks.push(Vec::with_capacity(BLOCK_ROWS * self.dimension));
         }
         if let Some(block) = self.blocks.last_mut() {
@@ -60,7 +60,7 @@ mod tests {
         let slots = (0..5_000_u32).filter(|slot| slot % 3 != 1);
         slots.clone().for_each(|slot| rows.add(slot, &[slot as f32, 1.0]));
         for slot in 0..5_010 {
-            let wanted = (slot % 3 != 1 && slot < 5_000).then(|| [slot as f32, 1.0]);
+            let wanted = (slot % 3 != 1 && slot < 5_000).then_some([slot as f32, 1.0]);
             assert_eq!(rows.get(slot), wanted.as_ref().map(|row| &row[..]), "slot {slot}");
         }
     }

@@ -44,7 +44,7 @@ impl Collection {
         use proto::vectors_config::Config;
         let dense: Vec<(String, proto::VectorParams)> =
             match request.vectors_config.as_ref().and_then(|config| config.config.as_ref()) {
-                Some(Config::Params(params)) => vec![(String::new(), params.clone())],
+                Some(Config::Params(params)) => vec![(String::new(), *params)],
                 Some(Config::ParamsMap(map)) => map.map.clone().into_iter().collect(),
                 None => Vec::new(),
             };
