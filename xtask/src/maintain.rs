@@ -21,6 +21,8 @@ pub const COMMANDS: &[&str] = &[
     "count",
     "delete",
     "export",
+    "copy",
+    "diff",
     "drill",
 ];
 

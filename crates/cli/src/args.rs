@@ -98,6 +98,27 @@ pub enum Command {
         #[arg(long)]
         filter: Option<String>,
     },
+    /// Copy everything that a store holds into another one, and compare them. A store is a member of the config by
+    /// its name, http://HOST:PORT (a Qdrant server), qdrant:DIRECTORY or lance:DIRECTORY; no tier may use it meanwhile.
+    Copy {
+        /// The store to read.
+        from: String,
+        /// The store to write; it must be empty.
+        into: String,
+        /// Let go what the target holds.
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Say which points two stores hold differently, by ids and versions; exit code 3 if there are any.
+    Diff {
+        /// The first store, written as for `copy`.
+        a: String,
+        /// The second store.
+        b: String,
+        /// Compare everything that the points hold.
+        #[arg(long)]
+        deep: bool,
+    },
     /// Rehearse a fault.
     #[command(subcommand)]
     Drill(DrillCommand),

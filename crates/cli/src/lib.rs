@@ -4,13 +4,19 @@
 //! | module | idea |
 //! |---|---|
 //! | [`import`] | points from JSONL and Parquet, in batches, resumable |
+//! | [`place`] | where a store is, as the command line says it |
+//! | [`diff`] | which points two stores hold differently |
+//! | [`copy`] | one store into another, exactly |
 //! | [`drill`] | faults under load, and what they cost |
 //! | [`export`] | records to JSONL and Parquet that [`import`] reads back |
 //! | [`index`] | which files of a directory to index, and their points |
 //! | [`json`] | a point as JSON |
 
+pub mod copy;
+pub mod diff;
 pub mod drill;
 pub mod export;
 pub mod import;
 pub mod index;
 pub mod json;
+pub mod place;

@@ -99,7 +99,12 @@ async fn open_member(config: &Config, name: &str, member: &MemberConfig) -> Resu
     Ok(MemberStore { name: name.to_owned(), backend, store: Arc::new(Guarded::new(store, name, options)?) })
 }
 
-async fn open_store(backend: &BackendConfig) -> Result<Arc<dyn VectorStore>> {
+/// Opens the store of a member by itself, without a tier: to copy or compare it. Nothing guards it.
+///
+/// # Errors
+/// `Unsupported` if the backend is not compiled in, and whatever the store runs into, such as another process that
+/// has it open.
+pub async fn open_store(backend: &BackendConfig) -> Result<Arc<dyn VectorStore>> {
     match backend {
         #[cfg(feature = "memory")]
         BackendConfig::Memory(memory) => Ok(Arc::new(open_memory(memory)?)),

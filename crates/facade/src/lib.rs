@@ -37,7 +37,7 @@ pub mod log;
 mod tier;
 
 pub use answer::{Answer, MemberName, ServiceLevel, Written};
-pub use backends::COMPILED_IN as COMPILED_IN_BACKENDS;
+pub use backends::{COMPILED_IN as COMPILED_IN_BACKENDS, open_store};
 pub use catalog::{Collection, Collections};
 pub use config::{Ack, Config};
 pub use mainstay_core as core;

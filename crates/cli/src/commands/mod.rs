@@ -11,6 +11,7 @@ mod points;
 mod promises;
 mod search;
 mod status;
+mod stores;
 
 use std::process::ExitCode;
 
@@ -28,6 +29,10 @@ pub async fn run(cli: Cli, output: Output) -> Result<ExitCode> {
         Command::Init { force } => config::init(&cli.config, force, output),
         Command::Config(crate::args::ConfigCommand::Check) => config::check(&cli.config, output),
         Command::Demo(args) => demo::run(args, output).await,
+        Command::Diff { a, b, deep } => stores::diff(&cli.config, &a, &b, deep, output).await,
+        Command::Copy { from, into, replace } => {
+            stores::copy(&cli.config, &from, &into, replace, output).await
+        }
         Command::Drill(crate::args::DrillCommand::LoseServer { member, storage, seconds, command }) => {
             let config = Config::load(&cli.config)?;
             drill::lose_server(&config, &member, &storage, seconds, command, output).await
@@ -65,7 +70,12 @@ async fn with_tier(command: Command, config: &Config, tier: &Tier, output: Outpu
         Command::Drill(crate::args::DrillCommand::LoseMember { member, seconds }) => {
             return drill::lose_member(config, tier, member, seconds, output).await;
         }
-        Command::Init { .. } | Command::Config(_) | Command::Demo(_) | Command::Drill(_) => {}
+        Command::Init { .. }
+        | Command::Config(_)
+        | Command::Demo(_)
+        | Command::Drill(_)
+        | Command::Diff { .. }
+        | Command::Copy { .. } => {}
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,4 +3,4 @@
 mod conformance;
 mod errors;
 mod outages;
-mod server;
+pub mod server;
