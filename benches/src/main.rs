@@ -3,6 +3,8 @@
 mod data;
 mod log;
 mod memory;
+#[cfg(feature = "qdrant")]
+mod qdrant;
 mod report;
 mod tier;
 
@@ -37,6 +39,9 @@ enum What {
     Tier,
     /// The memory store beside bare usearch.
     Memory,
+    /// A tier over Qdrant beside the bare client.
+    #[cfg(feature = "qdrant")]
+    Qdrant,
 }
 
 fn main() -> ExitCode {
@@ -63,6 +68,8 @@ async fn run(cli: &Cli) -> Result<()> {
         What::Log => log::run().await?,
         What::Tier => tier::run(&dataset()?).await?,
         What::Memory => memory::run(&dataset()?).await?,
+        #[cfg(feature = "qdrant")]
+        What::Qdrant => qdrant::run(&dataset()?).await?,
     };
     report::print(&figures, cli.format);
     Ok(())

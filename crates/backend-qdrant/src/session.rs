@@ -149,6 +149,12 @@ impl Session {
         self.writing.clear();
     }
 
+    /// Nothing that was written counts any more.
+    pub fn forget_doubts(&mut self) {
+        self.held = None;
+        self.writing.clear();
+    }
+
     fn hold<'a>(&mut self, entries: impl Iterator<Item = &'a Arc<Entry>>) {
         if let Some(held) = &mut self.held {
             for entry in entries {

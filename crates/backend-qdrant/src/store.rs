@@ -26,6 +26,9 @@ type Catalog = BTreeMap<CollectionName, Arc<Known>>;
 /// Points that one request of a scan asks for.
 const SCAN_PAGE: usize = 1_000;
 
+/// Beyond so many hits of one score, which of them come is left to Qdrant.
+const MOST_TIED: usize = 200_000;
+
 /// A store on Qdrant.
 pub struct QdrantStore {
     engine: Arc<dyn Engine>,
@@ -342,25 +345,35 @@ impl VectorStore for QdrantStore {
         let asked = SearchQuery { filter, ..query.clone() };
         let wanted = query.offset.saturating_add(query.limit);
         // One more than wanted tells whether hits of one score lie on both sides of the end; then all of them
-        // are needed to give those with the lowest ids.
+        // are needed to give those with the lowest ids, but not what they hold.
         let mut limit = wanted.saturating_add(1);
-        let mut hits = loop {
-            let hits = self.seen(self.engine.search(cx, &known.spec, &asked, limit).await)?;
-            let cut = hits.len() == limit
-                && hits
-                    .last()
-                    .zip(hits.get(wanted.saturating_sub(1)))
-                    .is_some_and(|(a, b)| a.score == b.score);
-            if !cut {
-                break hits;
-            }
+        let mut hits = self.seen(self.engine.search(cx, &known.spec, &asked, limit).await)?;
+        let bare = SearchQuery { fields: Fields::NONE, ..asked.clone() };
+        let mut tied = false;
+        while is_cut(&hits, wanted, limit) && limit < MOST_TIED {
+            tied = true;
             limit = limit.saturating_mul(4);
-        };
+            hits = self.seen(self.engine.search(cx, &known.spec, &bare, limit).await)?;
+        }
         let order = |a: &Hit, b: &Hit| score::order(spec, (a.score, a.point.id), (b.score, b.point.id));
         hits.retain(|hit| score::passes(spec, hit.score, query.score_threshold));
         hits.sort_by(order);
-        let hits = hits.into_iter().skip(query.offset).take(query.limit);
-        Ok(hits.map(|hit| Hit { point: query.fields.select(&hit.point), ..hit }).collect())
+        let mut hits: Vec<Hit> = hits.into_iter().skip(query.offset).take(query.limit).collect();
+        if tied {
+            let ids: Vec<PointId> = hits.iter().map(|hit| hit.point.id).collect();
+            let records = self.seen(self.engine.get(cx, &known.spec, &ids, &query.fields).await)?;
+            let mut held: BTreeMap<PointId, Record> =
+                records.into_iter().map(|record| (record.point.id, record)).collect();
+            // A point that was deleted between the two requests is no hit.
+            hits = hits
+                .into_iter()
+                .filter_map(|hit| {
+                    let Record { version, point } = held.remove(&hit.point.id)?;
+                    Some(Hit { score: hit.score, version, point })
+                })
+                .collect();
+        }
+        Ok(hits.into_iter().map(|hit| Hit { point: query.fields.select(&hit.point), ..hit }).collect())
     }
 
     async fn get(
@@ -451,6 +464,12 @@ impl VectorStore for QdrantStore {
     }
 }
 
+/// Whether hits of one score lie on both sides of the end of a page.
+fn is_cut(hits: &[Hit], wanted: usize, limit: usize) -> bool {
+    let end = hits.get(wanted.saturating_sub(1));
+    hits.len() == limit && hits.last().zip(end).is_some_and(|(last, end)| last.score == end.score)
+}
+
 fn selected(record: Record, fields: &Fields) -> Record {
     Record { point: fields.select(&record.point), ..record }
 }
@@ -463,6 +482,7 @@ fn accepts_nothing(filter: &Filter) -> bool {
 impl Session {
     /// Forgets everything that the store holds.
     async fn begin(&mut self, cx: &Context, engine: &dyn Engine) -> Result<()> {
+        self.forget_doubts();
         self.restoring = true;
         self.position = None;
         let empty = Control { collections: self.control.collections.clone(), ..Control::new() };

@@ -1,0 +1,164 @@
+//! A tier over a Qdrant server beside the bare client, and the answers of Qdrant beside those of memory.
+//!
+//! The server is that of `MAINSTAY_TEST_QDRANT_URL`, whose collections `bench` and `bare` are replaced, or the stand-in
+//! in this process.
+
+use std::time::{Duration, Instant};
+
+use mainstay::config::{BackendConfig, Config, MemberConfig, MemoryConfig, QdrantConfig};
+use mainstay::{
+    CollectionName, CollectionSpec, Distance, Error, ErrorKind, Hit, Point, Result, SearchQuery, Tier,
+};
+use mainstay_tests::stand_in::StandIn;
+use qdrant_client::Qdrant;
+use qdrant_client::qdrant::{
+    CreateCollectionBuilder, Distance as Measure, PointStruct, QueryPointsBuilder, SearchParamsBuilder,
+    UpsertPointsBuilder, VectorParamsBuilder,
+};
+
+use crate::data::Dataset;
+use crate::report::{Figure, median_us};
+
+/// Rounds; both sides run in each.
+const ROUNDS: usize = 5;
+/// Searches of a round.
+const SEARCHES: usize = 100;
+/// Points in one upsert.
+const BATCH: usize = 500;
+/// Batches that one side imports in a round.
+const BATCHES: usize = 8;
+/// Hits of a search.
+const K: usize = 10;
+/// Scores of two backends may differ by this much.
+const SCORES: f32 = 1e-5;
+
+/// Measures and answers the figures.
+pub async fn run(data: &Dataset) -> Result<Vec<Figure>> {
+    let directory = tempfile::tempdir().map_err(failed)?;
+    let url = match std::env::var("MAINSTAY_TEST_QDRANT_URL") {
+        Ok(url) => url,
+        Err(_) => {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;
+            let url = format!("http://{}", listener.local_addr().map_err(failed)?);
+            let stand_in = StandIn::open(&directory.path().join("qdrant")).map_err(failed)?;
+            // It ends with this process.
+            tokio::spawn(stand_in.serve(listener));
+            url
+        }
+    };
+    let client = Qdrant::from_url(&url).skip_compatibility_check().timeout(Duration::from_secs(60)).build();
+    let client = client.map_err(failed)?;
+    for name in ["bench", "bare", "mainstay_control"] {
+        client.delete_collection(name).await.map_err(failed)?;
+    }
+    let config = |backend: BackendConfig| {
+        let mut config = Config::default();
+        config.tier.members = vec!["primary".into()];
+        config.tier.deadline = Duration::from_secs(60);
+        config.members = [("primary".to_owned(), MemberConfig::new(backend))].into();
+        config
+    };
+    let mut served = config(BackendConfig::Qdrant(Box::new(QdrantConfig::server(&url))));
+    served.log.path = directory.path().join("log");
+    let tier = Tier::open(served).await?;
+    let mut in_memory = config(BackendConfig::Memory(MemoryConfig::default()));
+    in_memory.log.path = mainstay::config::IN_MEMORY.into();
+    let memory = Tier::open(in_memory).await?;
+    let name = CollectionName::new("bench")?;
+    for tier in [&tier, &memory] {
+        tier.create_collection(CollectionSpec::dense(name.clone(), data.dimension(), Distance::Cosine))
+            .await?;
+    }
+    let vectors = VectorParamsBuilder::new(data.dimension() as u64, Measure::Cosine);
+    client
+        .create_collection(CreateCollectionBuilder::new("bare").vectors_config(vectors))
+        .await
+        .map_err(failed)?;
+
+    let (mut through, mut bare) = (Vec::new(), Vec::new());
+    let batches: Vec<Vec<(u64, &Vec<f32>)>> =
+        (0_u64..).zip(&data.points).collect::<Vec<_>>().chunks(BATCH).map(<[_]>::to_vec).collect();
+    for round in batches.chunks(BATCHES) {
+        let points: usize = round.iter().map(Vec::len).sum();
+        let start = Instant::now();
+        for batch in round {
+            let points = batch.iter().map(|(id, vector)| Point::new(*id, (*vector).clone())).collect();
+            tier.upsert(&name, points).await?;
+        }
+        through.push(points as f64 / start.elapsed().as_secs_f64());
+        let start = Instant::now();
+        for batch in round {
+            let points: Vec<PointStruct> = batch
+                .iter()
+                .map(|(id, vector)| PointStruct::new(*id, (*vector).clone(), qdrant_client::Payload::new()))
+                .collect();
+            client
+                .upsert_points(UpsertPointsBuilder::new("bare", points).wait(true))
+                .await
+                .map_err(failed)?;
+        }
+        bare.push(points as f64 / start.elapsed().as_secs_f64());
+        for batch in round {
+            let points = batch.iter().map(|(id, vector)| Point::new(*id, (*vector).clone())).collect();
+            memory.upsert(&name, points).await?;
+        }
+    }
+    let mut figures = vec![Figure::of_rounds("qdrant.import", "points per second", &through, &bare)];
+
+    let queries: Vec<&Vec<f32>> = data.queries.iter().take(SEARCHES).collect();
+    let (mut tier_times, mut bare_times) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        let (mut a, mut b) = (Vec::new(), Vec::new());
+        for (at, vector) in queries.iter().enumerate() {
+            for side in [at + round, at + round + 1] {
+                let start = Instant::now();
+                if side % 2 == 0 {
+                    let query = SearchQuery::new((*vector).clone()).with_limit(K);
+                    std::hint::black_box(tier.search(&name, query).await?);
+                    a.push(start.elapsed());
+                } else {
+                    let query = QueryPointsBuilder::new("bare")
+                        .query((*vector).clone())
+                        .limit(K as u64)
+                        .with_payload(true)
+                        .params(SearchParamsBuilder::default().exact(false));
+                    std::hint::black_box(client.query(query).await.map_err(failed)?);
+                    b.push(start.elapsed());
+                }
+            }
+        }
+        tier_times.push(median_us(&a));
+        bare_times.push(median_us(&b));
+    }
+    figures.push(Figure::of_rounds("qdrant.search.p50", "us", &tier_times, &bare_times));
+
+    let mut agreed = 0;
+    for vector in &data.queries {
+        let query = SearchQuery::new(vector.clone()).with_limit(K).exact();
+        let (a, b) = (tier.search(&name, query.clone()).await?, memory.search(&name, query).await?);
+        agreed += usize::from(same(&a.value, &b.value));
+    }
+    let share = agreed as f64 / data.queries.len().max(1) as f64;
+    figures.push(Figure::alone("qdrant.exact.agreement", share, "share of queries answered as memory does"));
+    tier.close().await?;
+    memory.close().await?;
+    Ok(figures)
+}
+
+/// The same scores, and the same ids wherever a score tells its point from the others.
+fn same(a: &[Hit], b: &[Hit]) -> bool {
+    let near = |x: f32, y: f32| (x - y).abs() <= SCORES;
+    let tied = |hits: &[Hit], at: usize| {
+        let score = hits[at].score;
+        hits.iter().enumerate().any(|(other, hit)| other != at && near(hit.score, score))
+            || at + 1 == hits.len()
+    };
+    a.len() == b.len()
+        && a.iter().zip(b).enumerate().all(|(at, (left, right))| {
+            near(left.score, right.score) && (left.point.id == right.point.id || tied(a, at))
+        })
+}
+
+fn failed(error: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Internal, error.to_string())
+}
