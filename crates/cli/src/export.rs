@@ -9,10 +9,10 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::json::{point_to_json, vectors_to_json};
 use arrow_array::builder::{Float32Builder, ListBuilder, StringBuilder};
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use mainstay_core::json::{point_to_json, vectors_to_json};
 use mainstay_core::{
     CollectionSpec, Error, ErrorKind, Point, Record, Result, Vector, VectorName, VectorSpec,
 };

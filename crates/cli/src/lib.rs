@@ -10,7 +10,6 @@
 //! | [`drill`] | faults under load, and what they cost |
 //! | [`export`] | records to JSONL and Parquet that [`import`] reads back |
 //! | [`index`] | which files of a directory to index, and their points |
-//! | [`json`] | a point as JSON |
 
 pub mod copy;
 pub mod diff;
@@ -18,5 +17,4 @@ pub mod drill;
 pub mod export;
 pub mod import;
 pub mod index;
-pub mod json;
 pub mod place;

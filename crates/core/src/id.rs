@@ -77,10 +77,11 @@ impl FromStr for PointId {
     /// # Errors
     /// `Invalid` if the text is neither.
     fn from_str(text: &str) -> Result<Self> {
-        if let Ok(n) = text.parse::<u64>() {
-            return Ok(Self::Num(n));
+        // First, because 32 digits with many zeros before them are a UUID and would pass for a number.
+        if let Ok(uuid) = Uuid::try_parse(text) {
+            return Ok(Self::Uuid(uuid));
         }
-        Uuid::try_parse(text).map(Self::Uuid).map_err(|_| {
+        text.parse().map(Self::Num).map_err(|_| {
             Error::invalid(format!(
                 "`{text}` is not a point id: use an unsigned number (0 to {}) or a UUID",
                 u64::MAX
@@ -138,6 +139,13 @@ mod tests {
             keys.iter().map(|k| PointId::from_key(k)).collect::<Vec<_>>(),
             ids.iter().map(|id| Some(*id)).collect::<Vec<_>>()
         );
+    }
+
+    #[test]
+    fn a_uuid_of_digits_alone_is_no_number() {
+        let text = "00000000000000000000000000000042";
+        assert_eq!(text.parse::<PointId>().unwrap(), PointId::Uuid(Uuid::from_u128(0x42)));
+        assert_eq!("00000000000000000042".parse::<PointId>().unwrap(), PointId::Num(42));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! | [`id`], [`name`] | newtypes for ids, LSNs and names |
 //! | [`spec`], [`point`] | what a collection and a point hold |
 //! | [`path`], [`filter`] | payload paths and Qdrant's filter semantics |
+//! | [`json`] | points and filters as people and programs write them |
 //! | [`query`] | searches, scrolls and their answers |
 //! | [`entry`] | log entries, positions and runs |
 //! | [`store`] | the [`VectorStore`] trait |

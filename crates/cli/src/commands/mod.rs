@@ -15,9 +15,8 @@ mod stores;
 
 use std::process::ExitCode;
 
-use mainstay::core::json::filter_from_json;
+use mainstay::core::json::{filter_from_json, point_to_json, vectors_to_json};
 use mainstay::{CollectionName, Config, Error, Filter, Payload, Record, Result, Tier};
-use mainstay_cli::json::{point_to_json, vectors_to_json};
 use serde_json::{Value, json};
 
 use crate::args::{Cli, Command};

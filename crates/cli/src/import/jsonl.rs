@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use crate::json::point_from_json;
+use mainstay_core::json::point_from_json;
 use mainstay_core::{Error, Point, Result};
 
 use super::{Format, Place, Progress, ProgressUnit, ResumePoint, Source, io_error, open_file};

@@ -1,14 +1,12 @@
-//! Filters as JSON, in Qdrant's form.
-//!
-//! Core types carry no serde; this is the one reader of the form that people and programs write by hand, so
-//! every refusal names the place of the mistake.
+//! Filters as JSON, in Qdrant's form: people write them by hand, so every refusal names the place of the mistake.
 
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::filter::{Condition, FieldTest, Filter, MAX_FILTER_DEPTH, Match, Range, Scalar, parse_datetime};
-use crate::id::PointId;
 use crate::path::PayloadPath;
+
+use super::{id_from_json, shown};
 
 /// Reads a filter in Qdrant's form and checks its limits.
 ///
@@ -32,15 +30,6 @@ pub fn filter_from_json(value: &Value) -> Result<Filter> {
 
 fn fail<T>(at: &str, what: impl AsRef<str>) -> Result<T> {
     Err(Error::invalid(format!("{at}: {}", what.as_ref())))
-}
-
-/// What was found, for a message: a list or an object only by its kind, as writing one out recurses.
-fn shown(value: &Value) -> String {
-    match value {
-        Value::Array(_) => "a list".to_owned(),
-        Value::Object(_) => "an object".to_owned(),
-        scalar => scalar.to_string(),
-    }
 }
 
 fn object<'a>(value: &'a Value, at: &str, known: &[&str]) -> Result<&'a Map<String, Value>> {
@@ -121,28 +110,6 @@ fn read_ids(value: &Value, at: &str) -> Result<Condition> {
         .enumerate()
         .map(|(i, id)| id_from_json(id).or_else(|e| fail(&format!("{at}[{i}]"), e.message())));
     Ok(Condition::HasId(ids.collect::<Result<_>>()?))
-}
-
-/// Reads a point id: a number, or a string with a UUID.
-///
-/// # Errors
-/// `Invalid` with what was found.
-pub fn id_from_json(value: &Value) -> Result<PointId> {
-    match value {
-        Value::Number(number) => number.as_u64().map(PointId::Num).ok_or_else(|| {
-            Error::invalid(format!("{number} is not a point id: use an unsigned whole number or a UUID"))
-        }),
-        Value::String(text) => match text.parse()? {
-            PointId::Num(_) => {
-                Err(Error::invalid(format!("\"{text}\" is a number in quotes; write {text}, or a UUID")))
-            }
-            id @ PointId::Uuid(_) => Ok(id),
-        },
-        other => {
-            let what = shown(other);
-            Err(Error::invalid(format!("{what} is not a point id: use an unsigned whole number or a UUID")))
-        }
-    }
 }
 
 fn read_field(value: &Value, at: &str) -> Result<Condition> {

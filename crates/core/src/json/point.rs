@@ -3,10 +3,22 @@
 //! `vector` is a list of numbers (the default vector), or an object of named vectors, each a list
 //! of numbers or, for a sparse one, an object of `indices` and `values`.
 
-use mainstay_core::{Error, Payload, Point, PointId, Result, SparseVector, Vector, VectorName, Vectors};
 use serde_json::{Map, Value, json};
 
+use crate::error::{Error, Result};
+use crate::name::VectorName;
+use crate::point::{Payload, Point, SparseVector, Vector, Vectors};
+
+use super::{id_from_json, id_to_json};
+
 /// Reads a point.
+///
+/// ```
+/// use mainstay_core::json::{point_from_json, point_to_json};
+/// let value = serde_json::json!({"id": 7, "vector": [0.5, -1.0], "payload": {"lang": "rust"}, "text": "fn"});
+/// assert_eq!(point_to_json(&point_from_json(&value)?), value);
+/// # Ok::<(), mainstay_core::Error>(())
+/// ```
 ///
 /// # Errors
 /// `Invalid` with the field that is wrong. Whether the vectors suit a collection is its spec's
@@ -38,14 +50,11 @@ pub fn point_from_json(value: &Value) -> Result<Point> {
     Ok(point)
 }
 
-/// Writes a point; what it lacks is left out.
+/// Writes a point; what it lacks is left out. Its text reads back as the same point to the bit, as long as its
+/// numbers are finite.
 pub fn point_to_json(point: &Point) -> Value {
     let mut fields = Map::new();
-    let id = match point.id {
-        PointId::Num(n) => n.into(),
-        PointId::Uuid(uuid) => uuid.to_string().into(),
-    };
-    fields.insert("id".into(), id);
+    fields.insert("id".into(), id_to_json(point.id));
     if !point.vectors.is_empty() {
         fields.insert("vector".into(), vectors_to_json(&point.vectors));
     }
@@ -85,16 +94,6 @@ pub fn vectors_to_json(vectors: &Vectors) -> Value {
     match vectors.get(&VectorName::default()) {
         Some(vector @ Vector::Dense(_)) if vectors.len() == 1 => one(vector),
         _ => vectors.iter().map(|(name, vector)| (name.to_string(), one(vector))).collect(),
-    }
-}
-
-fn id_from_json(value: &Value) -> Result<PointId> {
-    match value {
-        Value::String(text) => text.parse(),
-        Value::Number(number) => number.as_u64().map(PointId::Num).ok_or_else(|| {
-            Error::invalid(format!("the id {number} is neither an unsigned number of 64 bits nor a UUID"))
-        }),
-        _ => Err(Error::invalid(format!("the `id` is neither a number nor a UUID but {}", kind(value)))),
     }
 }
 
@@ -177,6 +176,8 @@ mod tests {
             (json!({"id": null}), "null"),
             (json!({"id": -1}), "-1"),
             (json!({"id": 1.5}), "1.5"),
+            (json!({"id": "7"}), "number in quotes"),
+            (json!({"id": [1]}), "a list is not a point id"),
             (json!({"id": "x"}), "`x`"),
             (json!({"id": 1, "vector": 5}), "neither a list"),
             (json!({"id": 1, "vector": [1, "x"]}), "text at dimension 1"),
