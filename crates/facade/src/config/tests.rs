@@ -493,6 +493,25 @@ fn a_config_built_in_code_is_held_to_the_same_rules() {
 }
 
 #[test]
+fn every_key_is_documented() {
+    let document = include_str!("../../../../docs/configure.md");
+    let config = Config::from_toml(GOOD).unwrap().to_toml();
+    let mut section = "";
+    for line in config.lines().filter(|line| !line.is_empty()) {
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            section = if name.starts_with("members.") { "members.NAME" } else { name };
+            continue;
+        }
+        let key = line.split(" =").next().unwrap();
+        let whole = format!("`{section}.{key}`");
+        assert!(
+            document.contains(&whole) || document.contains(&format!(", `{key}` |")),
+            "docs/configure.md lacks {whole}"
+        );
+    }
+}
+
+#[test]
 fn the_template_and_the_example_are_one() {
     let config = Config::from_toml(Config::template()).unwrap();
     assert_eq!(config.tier.members, ["primary", "standby"]);
