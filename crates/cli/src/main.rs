@@ -9,11 +9,19 @@ use std::process::ExitCode;
 use clap::Parser;
 use mainstay::{Error, ErrorKind};
 
-use crate::args::Cli;
+use crate::args::{Cli, Format};
 use crate::output::Output;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && wants_json() => {
+            let text = error.to_string();
+            let message = text.trim_start_matches("error: ").trim_end();
+            return Output::new(Format::Json, true).fail(&Error::invalid(message));
+        }
+        Err(error) => error.exit(),
+    };
     let output = Output::new(cli.format, cli.quiet);
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "error".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
@@ -31,4 +39,10 @@ fn main() -> ExitCode {
             }
         }
     })
+}
+
+/// Whether arguments that could not be read ask for JSON.
+fn wants_json() -> bool {
+    let args: Vec<_> = std::env::args_os().collect();
+    args.iter().any(|arg| arg == "--format=json") || args.windows(2).any(|pair| pair == ["--format", "json"])
 }

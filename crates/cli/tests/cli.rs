@@ -1,200 +1,549 @@
-//! The built command: exit codes that scripts can trust, and JSON that programs can read.
+//! The built command, as a shell and a program see it, over a tier of one memory member whose log is on disk: what
+//! one run writes, the next one reads.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use mainstay::{COMPILED_IN_BACKENDS, Config, Tier};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A directory with the config of a tier in memory, whose log is on disk: each run replays it.
-fn tier() -> TempDir {
-    let directory = tempfile::tempdir().unwrap();
-    let config =
-        "[tier]\nmembers = [\"standby\"]\n[members.standby]\nbackend = \"memory\"\n[log]\npath = \"log\"\n";
-    std::fs::write(directory.path().join("mainstay.toml"), config).unwrap();
-    directory
+const DOCUMENT: &str = include_str!("../../../docs/cli.md");
+const TIER: &str = "[tier]\nmembers = [\"only\"]\n[members.only]\nbackend = \"memory\"\n";
+
+/// A directory with a config, and the command in it.
+struct Shell {
+    directory: TempDir,
+    env: Vec<(&'static str, &'static str)>,
 }
 
-fn run(directory: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_mainstay")).current_dir(directory).args(args).output().unwrap()
-}
-
-/// The one JSON value on standard output of a run that must succeed.
-fn answer(directory: &Path, args: &[&str]) -> Value {
-    let output = run(directory, &[&["--format", "json"], args].concat());
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{args:?}: {errors}");
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{args:?}: {error}"))
-}
-
-/// The exit code and the error of a run that must fail.
-fn refusal(directory: &Path, args: &[&str]) -> (i32, Value) {
-    let output = run(directory, &[&["--format", "json"], args].concat());
-    assert!(output.stdout.is_empty(), "{args:?}: an error leaves standard output alone");
-    let error: Value = serde_json::from_slice(&output.stderr)
-        .unwrap_or_else(|error| panic!("{args:?}: {error}: {}", String::from_utf8_lossy(&output.stderr)));
-    (output.status.code().unwrap(), error["error"].clone())
-}
-
-fn lines(values: &[Value]) -> String {
-    values.iter().map(|value| format!("{value}\n")).collect()
-}
-
-/// A tier with three points.
-fn filled() -> TempDir {
-    let directory = tier();
-    let points = [
-        json!({"id": 1, "vector": [1.0, 0.0], "payload": {"lang": "rust", "stars": 5}, "text": "one"}),
-        json!({"id": 2, "vector": [0.0, 1.0], "payload": {"lang": "c"}}),
-        json!({"id": "00000000-0000-0000-0000-000000000007", "vector": [0.6, 0.8]}),
-    ];
-    std::fs::write(directory.path().join("points.jsonl"), lines(&points)).unwrap();
-    answer(directory.path(), &["collections", "create", "docs", "--dimension", "2"]);
-    let imported = answer(directory.path(), &["import", "docs", "points.jsonl"]);
-    assert_eq!(imported["points"], 3, "{imported}");
-    directory
-}
-
-#[test]
-fn points_are_imported_counted_read_searched_and_deleted() {
-    let directory = filled();
-    let at = directory.path();
-    assert_eq!(answer(at, &["count", "docs"])["count"], 3);
-    let filter = r#"{"must": [{"key": "lang", "match": {"value": "rust"}}]}"#;
-    assert_eq!(answer(at, &["count", "docs", "--filter", filter])["count"], 1);
-    let found = answer(at, &["get", "docs", "1"]).to_string();
-    assert!(found.contains("\"rust\"") && found.contains("\"one\""), "{found}");
-    std::fs::write(at.join("vector.json"), "[0.0, 1.0]").unwrap();
-    let hits = answer(at, &["search", "docs", "--vector-file", "vector.json", "--limit", "2"]);
-    assert_eq!(hits["hits"][0]["id"], 2, "{hits}");
-    assert_eq!(hits["hits"].as_array().unwrap().len(), 2);
-    assert_eq!(hits["served_by"], "standby");
-    answer(at, &["delete", "docs", "--id", "2"]);
-    assert_eq!(answer(at, &["count", "docs"])["count"], 2);
-}
-
-#[test]
-fn an_export_is_imported_to_the_same_points() {
-    for file in ["copy.jsonl", "copy.parquet"] {
-        let directory = filled();
-        let at = directory.path();
-        answer(at, &["export", "docs", file]);
-        answer(at, &["collections", "create", "again", "--dimension", "2"]);
-        answer(at, &["import", "again", file]);
-        for id in ["1", "2", "00000000-0000-0000-0000-000000000007"] {
-            let point = |collection: &str| {
-                let mut point = answer(at, &["get", collection, id, "--with-vectors"]);
-                strip_versions(&mut point);
-                point
-            };
-            assert_eq!(point("docs"), point("again"), "{file}");
-        }
+impl Shell {
+    fn new() -> Self {
+        Self::with_config(&format!("{TIER}[log]\npath = \"data/log\"\n"))
     }
-}
 
-fn strip_versions(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            for key in ["version", "collection", "served_by", "lag", "level"] {
-                map.remove(key);
+    fn with_config(toml: &str) -> Self {
+        let shell = Self { directory: tempfile::tempdir().unwrap(), env: Vec::new() };
+        shell.write("mainstay.toml", toml);
+        shell
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    fn run(&self, args: &[&str]) -> Ran {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mainstay"));
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("MAINSTAY_") {
+                command.env_remove(name);
             }
-            map.values_mut().for_each(strip_versions);
         }
-        Value::Array(values) => values.iter_mut().for_each(strip_versions),
-        _ => {}
+        command.env_remove("RUST_LOG").envs(self.env.iter().copied());
+        let output = command.current_dir(self.directory.path()).args(args).output().unwrap();
+        Ran { args: args.join(" "), output }
+    }
+
+    /// The text of a command that must succeed.
+    fn ok(&self, args: &[&str]) -> String {
+        let ran = self.run(args);
+        ran.expect(0);
+        ran.stdout()
+    }
+
+    /// The JSON of a command that must succeed, checked against the document.
+    fn json(&self, args: &[&str]) -> Value {
+        let ran = self.run(&[args, &["--format", "json"]].concat());
+        ran.expect(0);
+        assert_eq!(ran.stderr(), "", "{}", ran.args);
+        let value = ran.value();
+        let words: Vec<_> =
+            args.iter().take_while(|arg| arg.chars().all(|c| c.is_ascii_lowercase())).collect();
+        let row = words.iter().take(2).map(|word| **word).collect::<Vec<_>>().join(" ");
+        let known = documented(&row).or_else(|| documented(words[0]));
+        let known = known.unwrap_or_else(|| panic!("docs/cli.md does not say what `{}` prints", ran.args));
+        let unknown: Vec<_> = keys(&value).difference(&known).cloned().collect();
+        assert!(unknown.is_empty(), "docs/cli.md lacks {unknown:?} of `{}`", ran.args);
+        value
+    }
+
+    /// The JSON of a command that must fail with this code; it says nothing on standard output.
+    fn fails(&self, code: i32, args: &[&str]) -> Value {
+        let ran = self.run(&[args, &["--format", "json"]].concat());
+        ran.expect(code);
+        assert_eq!(ran.stdout(), "", "{}", ran.args);
+        let value: Value =
+            serde_json::from_str(&ran.stderr()).unwrap_or_else(|e| panic!("{e}: {}", ran.stderr()));
+        let fields = value["error"].as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>();
+        assert_eq!(fields, ["collection", "context", "kind", "lsn", "member", "message", "next"]);
+        value["error"].clone()
+    }
+
+    /// A file of points `first..=last`.
+    fn points(&self, name: &str, ids: std::ops::RangeInclusive<u64>) {
+        let mut lines = String::new();
+        for n in ids {
+            let _ = writeln!(lines, "{}", point(n));
+        }
+        self.write(name, &lines);
+    }
+
+    fn count(&self, collection: &str) -> u64 {
+        self.json(&["count", collection])["count"].as_u64().unwrap()
+    }
+}
+
+struct Ran {
+    args: String,
+    output: Output,
+}
+
+impl Ran {
+    fn stdout(&self) -> String {
+        String::from_utf8(self.output.stdout.clone()).unwrap()
+    }
+
+    fn stderr(&self) -> String {
+        String::from_utf8(self.output.stderr.clone()).unwrap()
+    }
+
+    /// One JSON value on standard output and nothing else.
+    fn value(&self) -> Value {
+        serde_json::from_slice(&self.output.stdout)
+            .unwrap_or_else(|error| panic!("{}: {error} in {:?}", self.args, self.stdout()))
+    }
+
+    fn expect(&self, code: i32) {
+        let (out, err) = (self.stdout(), self.stderr());
+        assert_eq!(self.output.status.code(), Some(code), "`mainstay {}`\n{out}\n{err}", self.args);
+    }
+}
+
+fn point(n: u64) -> Value {
+    let language = if n.is_multiple_of(2) { "rust" } else { "go" };
+    json!({ "id": n, "vector": [n, 1.5], "payload": { "n": n, "lang": language }, "text": format!("text {n}") })
+}
+
+/// The keys that the document names for a command.
+fn documented(command: &str) -> Option<BTreeSet<String>> {
+    let (_, tables) = DOCUMENT.split_once("## JSON").unwrap();
+    let row = tables.lines().find_map(|line| line.strip_prefix(&format!("| `{command}` | ")))?;
+    Some(row.split('"').skip(1).step_by(2).map(str::to_owned).collect())
+}
+
+/// The keys of an answer; those that are names of the user's own are passed over.
+fn keys(value: &Value) -> BTreeSet<String> {
+    match value {
+        Value::Array(values) => values.iter().flat_map(keys).collect(),
+        Value::Object(map) => {
+            let inner = map.iter().flat_map(|(key, value)| match key.as_str() {
+                "payload" | "vector" | "payload_indexes" => BTreeSet::new(),
+                "vectors" => value.as_object().into_iter().flatten().flat_map(|(_, v)| keys(v)).collect(),
+                _ => keys(value),
+            });
+            inner.chain(map.keys().cloned()).collect()
+        }
+        _ => BTreeSet::new(),
     }
 }
 
 #[test]
-fn a_bad_line_is_named_and_the_import_goes_on_where_it_stopped() {
-    let directory = tier();
-    let at = directory.path();
-    answer(at, &["collections", "create", "docs", "--dimension", "2"]);
-    let good = lines(&[json!({"id": 1, "vector": [1.0, 0.0]})]);
-    std::fs::write(at.join("points.jsonl"), format!("{good}{{\"id\": 2, \"vector\": [1.0]}}\n")).unwrap();
-    let (code, error) = refusal(at, &["import", "docs", "points.jsonl"]);
-    assert_eq!((code, &error["kind"]), (2, &json!("invalid")), "{error}");
-    assert!(error["context"]["line"] == "2" && error["context"]["point"] == "2", "{error}");
-    std::fs::write(at.join("points.jsonl"), format!("{good}{{\"id\": 2, \"vector\": [1.0, 2.0]}}\n"))
-        .unwrap();
-    answer(at, &["import", "docs", "points.jsonl"]);
-    assert_eq!(answer(at, &["count", "docs"])["count"], 2);
-}
-
-#[test]
-fn wrong_input_exits_with_2_and_says_what_to_do() {
-    let directory = tier();
-    let at = directory.path();
-    let cases: [(&[&str], &str); 5] = [
-        (&["count", "nosuch"], "not_found"),
-        (&["collections", "create", "a/b", "--dimension", "2"], "invalid"),
-        (&["collections", "create", "docs", "--dimension", "0"], "invalid"),
-        (&["collections", "create", "docs", "--dimension", "2", "--distance", "near"], "invalid"),
-        (&["--config", "nosuch.toml", "status"], "invalid"),
-    ];
-    for (args, kind) in cases {
-        let (code, error) = refusal(at, args);
-        assert_eq!((code, error["kind"].as_str()), (2, Some(kind)), "{args:?}: {error}");
-        assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()), "{error}");
-    }
-    let usage = run(at, &["nosuch"]);
-    assert_eq!(usage.status.code(), Some(2), "a command that is none");
-}
-
-#[test]
-fn a_backend_that_is_not_compiled_in_is_told_with_its_feature() {
-    let directory = tempfile::tempdir().unwrap();
-    let at = directory.path();
-    answer(at, &["init"]);
-    assert_eq!(refusal(at, &["init"]).0, 2, "a config that is there is not overwritten");
-    if !cfg!(feature = "lance") {
-        let (code, error) = refusal(at, &["status"]);
-        assert_eq!(code, 2, "{error}");
-        assert!(error.to_string().contains("feature `lance`"), "{error}");
-    }
-    if !cfg!(feature = "qdrant") {
-        let config =
-            "[tier]\nmembers = [\"a\"]\n[members.a]\nbackend = \"qdrant\"\nurl = \"http://localhost:6334\"\n";
-        std::fs::write(at.join("mainstay.toml"), config).unwrap();
-        assert!(refusal(at, &["status"]).1.to_string().contains("feature `qdrant`"));
+fn what_init_writes_passes_the_check_or_the_missing_feature_is_named() {
+    let shell = Shell { directory: tempfile::tempdir().unwrap(), env: Vec::new() };
+    assert_eq!(shell.json(&["init"]), json!({ "written": "mainstay.toml" }));
+    assert_eq!(shell.read("mainstay.toml"), Config::template());
+    if COMPILED_IN_BACKENDS.contains(&"lance") {
+        let checked = shell.json(&["config", "check"]);
+        assert_eq!(checked["ok"], true);
+    } else {
+        let ran = shell.run(&["config", "check", "--format", "json"]);
+        ran.expect(2);
+        let checked = ran.value();
+        assert_eq!((&checked["ok"], checked["problems"].as_array().unwrap().len()), (&json!(false), 1));
+        let problem = &checked["problems"][0];
+        assert_eq!(problem["key"], "members.primary.backend");
+        assert!(problem["problem"].as_str().unwrap().contains("add the cargo feature `lance`"), "{problem}");
+        let error = shell.fails(2, &["status"]);
+        assert!(error["message"].as_str().unwrap().contains("add the cargo feature `lance`"), "{error}");
+        assert!(!shell.path("data").exists(), "a tier that cannot be opened leaves nothing");
     }
 }
 
 #[test]
-fn every_problem_of_a_config_is_told_at_once() {
-    let directory = tempfile::tempdir().unwrap();
-    let config =
-        "[tier]\nmembers = [\"a\"]\ndeadlin = \"5s\"\n[members.a]\nbackend = \"memory\"\nmax_memory = 1.5\n";
-    std::fs::write(directory.path().join("mainstay.toml"), config).unwrap();
-    let output = run(directory.path(), &["--format", "json", "config", "check"]);
-    assert_eq!(output.status.code(), Some(2));
-    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+fn init_overwrites_only_when_told_to() {
+    let shell = Shell::with_config("mine");
+    assert_eq!(shell.fails(2, &["init"])["kind"], "already_exists");
+    assert_eq!(shell.read("mainstay.toml"), "mine");
+    shell.ok(&["init", "--force"]);
+    assert_eq!(shell.read("mainstay.toml"), Config::template());
+}
+
+#[test]
+fn the_effective_config_is_a_config() {
+    let shell = Shell::new();
+    let checked = shell.json(&["config", "check"]);
+    assert_eq!((&checked["ok"], &checked["problems"]), (&json!(true), &json!([])));
+    let effective = Config::from_toml(checked["effective"].as_str().unwrap()).unwrap();
+    assert_eq!(effective.tier.members, ["only"]);
+    assert_eq!(Config::from_toml(&shell.ok(&["config", "check"])).unwrap(), effective);
+}
+
+#[test]
+fn every_problem_of_a_config_is_told() {
+    let shell = Shell::with_config(&format!("{TIER}max_memory = 0\n[tyer]\nack = 1\n"));
+    let ran = shell.run(&["config", "check", "--format", "json"]);
+    ran.expect(2);
+    let keys: BTreeSet<_> =
+        ran.value()["problems"].as_array().unwrap().iter().map(|p| p["key"].to_string()).collect();
+    assert_eq!(keys, BTreeSet::from(["\"members.only.max_memory\"".to_owned(), "\"tyer\"".to_owned()]));
+    assert_eq!(shell.fails(2, &["count", "docs"])["kind"], "invalid");
+}
+
+#[test]
+fn what_one_run_writes_the_next_one_reads() {
+    let shell = Shell::new();
+    shell.points("points.jsonl", 1..=30);
+    let imported = shell.json(&["import", "docs", "points.jsonl", "--batch", "7"]);
+    assert_eq!((&imported["points"], &imported["resumed"]), (&json!(30), &json!(false)));
+    assert_eq!(imported["lsn"], 6, "one entry for the collection, five for the batches");
+
+    assert_eq!(shell.ok(&["count", "docs"]), "30\n");
+    assert_eq!(shell.json(&["count", "docs"]), json!({ "count": 30, "served_by": "only", "lag": 0 }));
+    let even = r#"{"must": [{"key": "lang", "match": {"value": "rust"}}]}"#;
+    assert_eq!(shell.json(&["count", "docs", "--filter", even])["count"], 15);
+    shell.write("even.json", even);
+    assert_eq!(shell.json(&["count", "docs", "--filter", "@even.json"])["count"], 15);
+
+    let got = shell.json(&["get", "docs", "4", "99"]);
+    let mut expected = point(4);
+    expected.as_object_mut().unwrap().remove("vector");
+    expected["version"] = json!(2);
+    assert_eq!(got, json!({ "points": [expected], "served_by": "only", "level": 0, "lag": 0 }));
+    assert!(shell.json(&["get", "docs", "4", "--with-vectors"])["points"][0]["vector"].is_array());
+
+    let listed = shell.json(&["collections", "list"]);
+    let vectors = json!({ "": { "dimension": 2, "distance": "cosine" } });
+    let docs = json!({ "name": "docs", "points": 30, "vectors": vectors, "payload_indexes": {} });
+    assert_eq!(listed, json!([docs]));
+
+    let status = shell.json(&["status"]);
     assert_eq!(
-        (&answer["ok"], answer["problems"].as_array().map(Vec::len)),
-        (&json!(false), Some(2)),
-        "{answer}"
+        (&status["level"], &status["active"], &status["collections"]),
+        (&json!(0), &json!("only"), &json!(1))
+    );
+    let member = &status["members"][0];
+    assert_eq!(
+        (&member["state"], &member["cursor"], &member["durable"]),
+        (&json!("live"), &json!(6), &Value::Null)
+    );
+    for text in ["only", "live", "level 0 (normal)"] {
+        assert!(shell.ok(&["status"]).contains(text), "{text}");
+    }
+}
+
+#[test]
+fn a_search_finds_the_nearest_and_shows_what_is_asked_for() {
+    let shell = Shell::new();
+    shell.points("points.jsonl", 1..=30);
+    shell.ok(&["import", "docs", "points.jsonl", "--distance", "euclidean"]);
+    shell.write("query.json", "[10.1, 1.5]");
+    let search = |more: &[&str]| {
+        let found = shell.json(&[&["search", "docs", "--vector-file", "query.json"], more].concat());
+        found["hits"].as_array().unwrap().clone()
+    };
+    let ids = |hits: &[Value]| hits.iter().map(|hit| hit["id"].as_u64().unwrap()).collect::<Vec<_>>();
+    let hits = search(&["-n", "3"]);
+    assert_eq!(ids(&hits), [10, 11, 9]);
+    assert_eq!(
+        (&hits[0]["payload"], &hits[0]["text"]),
+        (&json!({ "n": 10, "lang": "rust" }), &json!("text 10"))
+    );
+    assert!(hits[0]["score"].is_f64() && hits[0].get("vector").is_none());
+    assert_eq!(ids(&search(&["-n", "2", "--offset", "1", "--exact"])), [11, 9]);
+    let odd = r#"{"must_not": [{"key": "lang", "match": {"value": "rust"}}]}"#;
+    assert_eq!(ids(&search(&["--limit", "2", "--filter", odd])), [11, 9]);
+    assert_eq!(search(&["-n", "1", "--with-vectors"])[0]["vector"], json!([10.0, 1.5]));
+    assert_eq!(shell.json(&["search", "docs", "--text", "hello"])["hits"].as_array().unwrap().len(), 10);
+    assert!(shell.ok(&["search", "docs", "--text", "hello"]).contains("served by only · level 0 · lag 0"));
+}
+
+#[test]
+fn points_go_by_id_and_by_filter() {
+    let shell = Shell::new();
+    shell.points("points.jsonl", 1..=10);
+    shell.ok(&["import", "docs", "points.jsonl"]);
+    let deleted = shell.json(&["delete", "docs", "--id", "1", "--id", "2"]);
+    assert_eq!((&deleted["points"], deleted["lsn"].as_u64()), (&json!(2), Some(3)));
+    assert_eq!(shell.count("docs"), 8);
+    let above = r#"{"must": [{"key": "n", "range": {"gt": 7}}]}"#;
+    assert_eq!(shell.json(&["delete", "docs", "--filter", above])["points"], 3);
+    assert_eq!(shell.json(&["delete", "docs", "--filter", above])["points"], 0);
+    assert_eq!(shell.count("docs"), 5);
+    assert_eq!(shell.json(&["get", "docs", "1", "8"])["points"], json!([]));
+}
+
+#[test]
+fn an_export_reads_back_as_the_same_points() {
+    let shell = Shell::new();
+    let uuid = "00000000-0000-0000-0000-0000000000ff";
+    let lines = [
+        json!({ "id": 1, "vector": [0.6, 0.8], "payload": { "a": { "b": [null, 1, -2.5e-300] } }, "text": "é\n" }),
+        json!({ "id": u64::MAX, "vector": [1.0, 0.0] }),
+        json!({ "id": uuid, "payload": { "": "" }, "text": "" }),
+    ];
+    shell.write("points.jsonl", &lines.map(|line| line.to_string()).join("\n"));
+    shell.ok(&["import", "docs", "points.jsonl"]);
+    assert_eq!(shell.json(&["export", "docs", "out.jsonl"]), json!({ "points": 3, "file": "out.jsonl" }));
+    let exported = shell.read("out.jsonl");
+    let back: Vec<Value> = exported.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(back.len(), 3);
+    assert_eq!(
+        (&back[0]["id"], &back[0]["payload"], &back[0]["text"]),
+        (&json!(1), &json!({ "a": { "b": [null, 1, -2.5e-300] } }), &json!("é\n"))
+    );
+    for copy in ["out.jsonl", "out.parquet"] {
+        shell.ok(&["export", "docs", copy]);
+        let other = format!("from_{}", copy.split_once('.').unwrap().1);
+        assert_eq!(shell.json(&["import", &other, copy])["points"], 3);
+        shell.ok(&["export", &other, "again.jsonl"]);
+        assert_eq!(shell.read("again.jsonl"), exported, "{copy}");
+    }
+    let uuid_only = json!({ "must": [{ "has_id": [uuid] }] }).to_string();
+    assert_eq!(shell.json(&["export", "docs", "one.jsonl", "--filter", &uuid_only])["points"], 1);
+}
+
+#[test]
+fn an_export_waits_for_a_member_that_holds_everything() {
+    let mut shell = Shell::new();
+    shell.points("points.jsonl", 1..=20_000);
+    shell.ok(&["import", "docs", "points.jsonl", "--batch", "500"]);
+    // The member, empty at the start, is still far from the end of the log.
+    shell.env = vec![("MAINSTAY_TIER__DEADLINE", "4ms")];
+    let ran = shell.run(&["export", "docs", "out.jsonl"]);
+    match ran.output.status.code() {
+        Some(0) => assert_eq!(shell.read("out.jsonl").lines().count(), 20_000),
+        _ => {
+            ran.expect(4);
+            assert!(!shell.path("out.jsonl").exists());
+        }
+    }
+}
+
+#[test]
+fn an_import_names_the_bad_line_and_goes_on_there() {
+    let shell = Shell::new();
+    shell.points("points.jsonl", 1..=9);
+    let good = shell.read("points.jsonl");
+    shell.write("points.jsonl", &good.replace("{\"id\":6,", "{\"id\":\"6\","));
+    let error = shell.fails(2, &["import", "docs", "points.jsonl", "--batch", "2"]);
+    assert_eq!((&error["kind"], &error["context"]["line"]), (&json!("invalid"), &json!("6")));
+    assert!(error["message"].as_str().unwrap().contains("a number in quotes"), "{error}");
+    let text = shell.run(&["import", "docs", "points.jsonl"]);
+    text.expect(2);
+    assert!(text.stderr().contains("line: 6"), "{}", text.stderr());
+    assert_eq!(shell.count("docs"), 5, "what comes before the bad line is there");
+
+    shell.write("points.jsonl", &good);
+    let resumed = shell.json(&["import", "docs", "points.jsonl"]);
+    assert_eq!((&resumed["points"], &resumed["resumed"]), (&json!(4), &json!(true)));
+    assert_eq!(shell.count("docs"), 9);
+    // A finished import is no place to go on from, nor is one that is to start over.
+    let again = shell.json(&["import", "docs", "points.jsonl"]);
+    assert_eq!((&again["points"], &again["resumed"]), (&json!(9), &json!(false)));
+}
+
+#[test]
+fn an_import_that_is_told_to_starts_over() {
+    let shell = Shell::new();
+    shell.points("points.jsonl", 1..=4);
+    let good = shell.read("points.jsonl");
+    shell.write("points.jsonl", &format!("{good}nonsense\n"));
+    shell.fails(2, &["import", "docs", "points.jsonl"]);
+    shell.write("points.jsonl", &good);
+    let restarted = shell.json(&["import", "docs", "points.jsonl", "--restart"]);
+    assert_eq!((&restarted["points"], &restarted["resumed"]), (&json!(4), &json!(false)));
+}
+
+#[test]
+fn an_import_does_not_go_on_in_another_collection_of_the_same_name() {
+    let shell = Shell::new();
+    shell.points("points.jsonl", 1..=4);
+    let good = shell.read("points.jsonl");
+    shell.write("points.jsonl", &format!("{good}nonsense\n"));
+    shell.fails(2, &["import", "docs", "points.jsonl"]);
+    shell.write("points.jsonl", &good);
+    shell.ok(&["collections", "drop", "docs", "--yes"]);
+    shell.ok(&["collections", "create", "docs", "--dimension", "2"]);
+    assert_eq!(shell.json(&["import", "docs", "points.jsonl"])["points"], 4);
+    assert_eq!(shell.count("docs"), 4);
+}
+
+#[test]
+fn a_log_in_memory_leaves_nothing_behind() {
+    let shell = Shell::with_config(&format!("{TIER}[log]\npath = \":memory:\"\n"));
+    shell.points("points.jsonl", 1..=5);
+    assert_eq!(shell.json(&["import", "docs", "points.jsonl"])["points"], 5);
+    assert_eq!(shell.json(&["collections", "list"]), json!([]));
+    assert_eq!(shell.json(&["import", "docs", "points.jsonl"])["lsn"], 2);
+    let left: BTreeSet<_> =
+        std::fs::read_dir(shell.directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["mainstay.toml", "points.jsonl"].map(Into::into).into());
+}
+
+#[test]
+fn collections_come_and_go() {
+    let shell = Shell::new();
+    let create =
+        ["collections", "create", "c", "--dimension", "3", "--distance", "dot", "--index", "lang=keyword"];
+    assert_eq!(shell.json(&create), json!({ "created": "c", "lsn": 1 }));
+    assert_eq!(shell.fails(2, &create)["kind"], "already_exists");
+    let listed = shell.json(&["collections", "list"]);
+    let vectors = json!({ "": { "dimension": 3, "distance": "dot" } });
+    let indexes = json!({ "lang": "keyword" });
+    assert_eq!(listed, json!([{ "name": "c", "points": 0, "vectors": vectors, "payload_indexes": indexes }]));
+    let refused = shell.fails(2, &["collections", "drop", "c"]);
+    assert!(refused["message"].as_str().unwrap().contains("--yes"), "{refused}");
+    assert_eq!(shell.json(&["collections", "drop", "c", "--yes"]), json!({ "dropped": "c", "lsn": 2 }));
+    assert_eq!(shell.fails(2, &["collections", "drop", "c", "--yes"])["kind"], "not_found");
+    assert_eq!(shell.json(&["collections", "list"]), json!([]));
+}
+
+#[test]
+fn a_second_indexing_finds_nothing_to_do() {
+    let shell = Shell::new();
+    std::fs::create_dir(shell.path("source")).unwrap();
+    shell.write("source/main.rs", "fn main() {\n    println!(\"hello\");\n}\n");
+    let index = ["index", "source", "--collection", "code", "--chunk-chars", "400"];
+    let first = shell.json(&index);
+    assert_eq!((&first["files"], &first["changed"], &first["points"]), (&json!(1), &json!(1), &json!(1)));
+    let second = shell.json(&index);
+    assert_eq!((&second["files"], &second["changed"], &second["points"]), (&json!(1), &json!(0), &json!(0)));
+    let found = shell.json(&["search", "code", "--text", "println hello"]);
+    assert_eq!(found["hits"][0]["payload"]["path"], "main.rs");
+}
+
+#[test]
+fn what_is_not_there_or_cannot_be_read_exits_with_2() {
+    let shell = Shell::new();
+    shell.points("points.jsonl", 1..=2);
+    shell.ok(&["import", "docs", "points.jsonl"]);
+    shell.write("vector.json", "{}");
+    for (args, kind, fragment) in [
+        (&["count", "dosc"][..], "not_found", "did you mean `docs`?"),
+        (&["get", "nope", "1"], "not_found", "no collection `nope`"),
+        (&["search", "nope", "--text", "x"], "not_found", "`nope`"),
+        (&["delete", "nope", "--id", "1"], "not_found", "`nope`"),
+        (&["export", "nope", "out.jsonl"], "not_found", "`nope`"),
+        (&["count", "no/pe"], "invalid", "contains '/'"),
+        (&["get", "docs", "seven"], "invalid", "`seven` is not a point id"),
+        (&["count", "docs", "--filter", "{"], "invalid", "the filter is not JSON"),
+        (&["count", "docs", "--filter", r#"{"must": 1}"#], "invalid", "filter.must"),
+        (&["count", "docs", "--filter", "@nope.json"], "invalid", "nope.json"),
+        (&["search", "docs", "--vector-file", "vector.json"], "invalid", "a JSON list of numbers"),
+        (&["export", "docs", "out.txt"], "invalid", "names no format"),
+        (&["export", "docs", "nope/out.jsonl"], "invalid", "does not exist"),
+        (&["import", "docs", "nope.jsonl"], "invalid", "nope.jsonl"),
+        (&["import", "other", "points.jsonl", "--distance", "far"], "invalid", "far"),
+        (&["collections", "create", "c", "--dimension", "3", "--index", "lang"], "invalid", "PATH=KIND"),
+        (&["--config", "nope.toml", "status"], "invalid", "nope.toml"),
+    ] {
+        let error = shell.fails(2, args);
+        assert_eq!(error["kind"], kind, "{args:?}: {error}");
+        assert!(error["message"].as_str().unwrap().contains(fragment), "{args:?}: {error}");
+    }
+    assert_eq!(
+        shell.json(&["collections", "list"]).as_array().unwrap().len(),
+        1,
+        "nothing was made on the way"
+    );
+    let text = shell.run(&["count", "dosc"]);
+    text.expect(2);
+    assert_eq!(
+        (text.stdout().as_str(), text.stderr().contains("next: `mainstay collections list`")),
+        ("", true)
     );
 }
 
 #[test]
-fn status_and_collections_say_what_is_there() {
-    let directory = filled();
-    let at = directory.path();
-    let status = answer(at, &["status"]);
-    assert_eq!(status["members"][0]["name"], "standby", "{status}");
-    let collections = answer(at, &["collections", "list"]).to_string();
-    assert!(collections.contains("\"docs\""), "{collections}");
-    let table = run(at, &["status"]);
-    assert_eq!(table.status.code(), Some(0));
-    assert!(String::from_utf8_lossy(&table.stdout).contains("standby"));
+fn wrong_arguments_exit_with_2_in_either_form() {
+    let shell = Shell::new();
+    for args in [
+        &["frobnicate"][..],
+        &["count"],
+        &["get", "docs"],
+        &["search", "docs"],
+        &["search", "docs", "--text", "x", "--limit", "many"],
+        &["delete", "docs"],
+        &["delete", "docs", "--id", "1", "--filter", "{}"],
+        &["collections", "create", "c"],
+        &["status", "--frobnicate"],
+    ] {
+        let error = shell.fails(2, args);
+        assert_eq!(error["kind"], "invalid", "{args:?}: {error}");
+        let text = shell.run(args);
+        text.expect(2);
+        assert_eq!((text.stdout().as_str(), text.stderr().starts_with("error: ")), ("", true), "{args:?}");
+    }
+    for args in [&["--help"][..], &["--version"], &["search", "--help"]] {
+        assert!(shell.ok(args).contains("mainstay"), "{args:?}");
+    }
+    assert!(!shell.path("data").exists(), "arguments are read before anything is opened");
 }
 
 #[test]
-fn a_collection_is_dropped_only_with_a_yes() {
-    let directory = filled();
-    let at = directory.path();
-    assert_eq!(refusal(at, &["collections", "drop", "docs"]).0, 2);
-    answer(at, &["collections", "drop", "docs", "--yes"]);
-    assert_eq!(refusal(at, &["count", "docs"]).0, 2);
+fn a_log_that_is_in_use_exits_with_4() {
+    let shell = Shell::new();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let config = Config::load_with_env(shell.path("mainstay.toml"), []).unwrap();
+    let tier = runtime.block_on(Tier::open(config)).unwrap();
+    let error = shell.fails(4, &["status"]);
+    assert_eq!(error["kind"], "unavailable", "{error}");
+    runtime.block_on(tier.close()).unwrap();
+    shell.ok(&["status"]);
+}
+
+#[test]
+fn a_full_log_exits_with_5_and_keeps_what_it_acked() {
+    let shell = Shell::with_config(&format!(
+        "{}[log]\npath = \"data/log\"\nmax_bytes = \"1MiB\"\n",
+        TIER.replace("[members", "max_batch_bytes = \"256KiB\"\n[members")
+    ));
+    let line = |n: u64| json!({ "id": n, "vector": [1, 2], "text": "x".repeat(200 << 10) }).to_string();
+    shell.write("points.jsonl", &(1..=8).map(line).collect::<Vec<_>>().join("\n"));
+    let error = shell.fails(5, &["import", "docs", "points.jsonl"]);
+    assert_eq!(error["kind"], "storage_full", "{error}");
+    assert!(error["next"].as_str().unwrap().contains("raise the limit"), "{error}");
+    assert!((1..8).contains(&shell.count("docs")));
+}
+
+#[test]
+fn a_damaged_log_exits_with_5() {
+    let shell = Shell::new();
+    shell.points("points.jsonl", 1..=200);
+    shell.ok(&["import", "docs", "points.jsonl", "--batch", "20"]);
+    damage(&shell.path("data/log/sled/db"));
+    assert_eq!(shell.fails(5, &["count", "docs"])["kind"], "corrupt");
+}
+
+/// Overwrites texts of points in a file.
+fn damage(path: &Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let places: Vec<_> =
+        bytes.windows(8).enumerate().filter(|(_, w)| w == b"text 150").map(|(at, _)| at).collect();
+    assert!(!places.is_empty(), "the text is in the file");
+    for at in places {
+        bytes[at..at + 8].copy_from_slice(b"TEXT 150");
+    }
+    std::fs::write(path, bytes).unwrap();
 }

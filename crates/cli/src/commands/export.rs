@@ -22,12 +22,14 @@ pub async fn run(
 ) -> Result<()> {
     let collection = existing(tier, collection)?;
     let filter = filter(text)?;
-    let total = tier.count(&collection, filter.as_ref()).await?.value;
+    // Of a member that is behind, an export would lack points and not say so.
+    let reader = tier.reader().at_least(tier.log_end());
+    let total = reader.count(&collection, filter.as_ref()).await?.value;
     let bar = output.bar(total, "exporting");
     let mut export = Export::create(file, None, &tier.collection(&collection)?)?;
     let mut query = ScrollQuery { after: None, limit: PAGE, filter, fields: Fields::ALL };
     loop {
-        let page = tier.scroll(&collection, &query).await?.value;
+        let page = reader.scroll(&collection, &query).await?.value;
         export.write(&page.records)?;
         bar.inc(page.records.len() as u64);
         match page.next {

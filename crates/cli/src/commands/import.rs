@@ -1,11 +1,12 @@
 //! `import`.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use mainstay::{
-    CollectionName, CollectionSpec, Config, Distance, Error, ErrorKind, Point, Result, Tier, Vector,
-    VectorSpec,
+    CollectionName, CollectionSpec, Config, Distance, Error, ErrorKind, Fields, Point, Result, ScrollQuery,
+    Tier, Vector, VectorSpec,
 };
 use mainstay_cli::import::{BatchLimits, Import, ResumePoint};
 use serde_json::json;
@@ -17,7 +18,11 @@ use crate::output::Output;
 pub async fn run(args: ImportArgs, config: &Config, tier: &Tier, output: Output) -> Result<()> {
     let collection = CollectionName::new(&args.collection)?;
     let place = ResumeFile::new(config, &collection, &args.file)?;
-    let resume = if args.restart { None } else { place.read(tier, &collection)? };
+    let mut owner = Owner::of(tier, &collection).await?;
+    let resume = match &owner {
+        Some(owner) if !args.restart => place.read(owner)?,
+        _ => None,
+    };
     let limits = BatchLimits {
         max_points: args.batch.clamp(1, config.tier.max_batch_points),
         max_bytes: usize::try_from(config.tier.max_batch_bytes).unwrap_or(usize::MAX),
@@ -30,15 +35,18 @@ pub async fn run(args: ImportArgs, config: &Config, tier: &Tier, output: Output)
     }
     while let Some(batch) = import.next() {
         let batch = batch?;
-        if tier.collection(&collection).is_err() {
+        if owner.is_none() {
             let spec = spec_for(&collection, &batch.points, &args.distance)?;
             tier.create_collection(spec.clone()).await?;
             import.check_by(spec);
+            owner = Owner::of(tier, &collection).await?;
         }
         let count = batch.points.len() as u64;
         lsn = Some(tier.upsert(&collection, batch.points).await?.lsn);
         points += count;
-        place.write(&batch.resume)?;
+        if let Some(owner) = &owner {
+            place.write(owner, &batch.resume)?;
+        }
         bar.set_position(import.progress().done);
     }
     bar.finish_and_clear();
@@ -78,52 +86,71 @@ fn spec_for(name: &CollectionName, points: &[Point], distance: &str) -> Result<C
     Ok(spec)
 }
 
-/// Remembers, beside the log, how far an import came: written after each batch is acked, removed at the end.
-struct ResumeFile(PathBuf);
+/// Whom a resume point is for: a collection of this name that was dropped, or was in another log, had points that
+/// this one lacks.
+struct Owner(String);
+
+impl Owner {
+    /// The collection as it is now; `None` if it is not there.
+    async fn of(tier: &Tier, collection: &CollectionName) -> Result<Option<Self>> {
+        if tier.collection(collection).is_err() {
+            return Ok(None);
+        }
+        let first = ScrollQuery { after: None, limit: 1, filter: None, fields: Fields::NONE };
+        let page = tier.reader().at_least(tier.log_end()).scroll(collection, &first).await?.value;
+        Ok(Some(Self(format!("{} {} ", tier.status().log.identity.id, page.incarnation))))
+    }
+}
+
+/// Remembers, beside the log, how far an import came: written after each batch is acked, removed at the end. There is
+/// none beside a log in memory, which remembers nothing itself.
+struct ResumeFile(Option<PathBuf>);
 
 impl ResumeFile {
     fn new(config: &Config, collection: &CollectionName, file: &Path) -> Result<Self> {
         let file = file
             .canonicalize()
             .map_err(|error| Error::invalid(format!("cannot read {}: {error}", file.display())))?;
+        if config.log.is_in_memory() {
+            return Ok(Self(None));
+        }
         let key = blake3::hash(format!("{collection}\n{}", file.display()).as_bytes()).to_hex();
         let directory = config.log.path.parent().unwrap_or(Path::new(".")).join("imports");
-        Ok(Self(directory.join(&key.as_str()[..32])))
+        Ok(Self(Some(directory.join(&key.as_str()[..32]))))
     }
 
-    /// Where an earlier run stopped; nothing if the collection is gone since.
-    fn read(&self, tier: &Tier, collection: &CollectionName) -> Result<Option<ResumePoint>> {
-        if tier.collection(collection).is_err() {
-            return Ok(None);
-        }
-        match std::fs::read_to_string(&self.0) {
-            Ok(text) => text.trim().parse().map(Some),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.fail(error)),
+    /// Where an earlier run stopped, if it wrote to the same collection.
+    fn read(&self, owner: &Owner) -> Result<Option<ResumePoint>> {
+        let Some(path) = &self.0 else { return Ok(None) };
+        match std::fs::read_to_string(path) {
+            Ok(text) => text.strip_prefix(&owner.0).map(|point| point.trim().parse()).transpose(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(fail(path, error)),
         }
     }
 
-    fn write(&self, point: &ResumePoint) -> Result<()> {
-        let directory = self.0.parent().unwrap_or(Path::new("."));
-        let partial = self.0.with_extension("partial");
-        std::fs::create_dir_all(directory)
-            .and_then(|()| std::fs::write(&partial, point.to_string()))
-            .and_then(|()| std::fs::rename(&partial, &self.0))
-            .map_err(|error| self.fail(error))
+    fn write(&self, owner: &Owner, point: &ResumePoint) -> Result<()> {
+        let Some(path) = &self.0 else { return Ok(()) };
+        let partial = path.with_extension("partial");
+        std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))
+            .and_then(|()| std::fs::write(&partial, format!("{}{point}", owner.0)))
+            .and_then(|()| std::fs::rename(&partial, path))
+            .map_err(|error| fail(path, error))
     }
 
     fn remove(&self) -> Result<()> {
-        match std::fs::remove_file(&self.0) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(self.fail(error)),
+        let Some(path) = &self.0 else { return Ok(()) };
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fail(path, error)),
             _ => Ok(()),
         }
     }
+}
 
-    fn fail(&self, error: std::io::Error) -> Error {
-        Error::new(
-            ErrorKind::Unavailable,
-            format!("the import's place in {} cannot be kept: {error}", self.0.display()),
-        )
-        .with_source(error)
-    }
+fn fail(path: &Path, error: io::Error) -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        format!("the import's place in {} cannot be kept: {error}", path.display()),
+    )
+    .with_source(error)
 }

@@ -184,8 +184,10 @@ async fn stored(tier: &Tier, collection: &CollectionName, source: &str) -> Resul
         Fields { payload: Selector::Only(PAYLOAD_KEYS.map(PayloadPath::key).to_vec()), ..Fields::NONE };
     let filter = mainstay::Filter::all([mainstay::Condition::equals(PayloadPath::key("source"), source)]);
     let mut query = ScrollQuery { after: None, limit: 2_000, filter: Some(filter), fields };
+    // A member that is behind does not know what has to go.
+    let reader = tier.reader().at_least(tier.log_end());
     loop {
-        let page = tier.scroll(collection, &query).await?.value;
+        let page = reader.scroll(collection, &query).await?.value;
         page.records.iter().for_each(|record| stored.add(record.point.id, &record.point.payload));
         match page.next {
             Some(next) => query.after = Some(next),
