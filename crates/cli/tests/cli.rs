@@ -334,6 +334,8 @@ fn an_export_waits_for_a_member_that_holds_everything() {
     shell.ok(&["import", "docs", "points.jsonl", "--batch", "500"]);
     // The member, empty at the start, is still far from the end of the log.
     shell.env = vec![("MAINSTAY_TIER__DEADLINE", "4ms")];
+    let counted = shell.run(&["count", "docs"]);
+    assert!(matches!(counted.output.status.code(), Some(0 | 4)), "{}", counted.stderr());
     let ran = shell.run(&["export", "docs", "out.jsonl"]);
     match ran.output.status.code() {
         Some(0) => assert_eq!(shell.read("out.jsonl").lines().count(), 20_000),

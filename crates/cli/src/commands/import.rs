@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use mainstay::{
-    CollectionName, CollectionSpec, Config, Distance, Error, ErrorKind, Fields, Point, Result, ScrollQuery,
-    Tier, Vector, VectorSpec,
+    CollectionName, CollectionSpec, Config, Distance, Error, ErrorKind, Point, Result, Tier, Vector,
+    VectorSpec,
 };
 use mainstay_cli::import::{BatchLimits, Import, ResumePoint};
 use serde_json::json;
@@ -18,7 +18,7 @@ use crate::output::Output;
 pub async fn run(args: ImportArgs, config: &Config, tier: &Tier, output: Output) -> Result<()> {
     let collection = CollectionName::new(&args.collection)?;
     let place = ResumeFile::new(config, &collection, &args.file)?;
-    let mut owner = Owner::of(tier, &collection).await?;
+    let mut owner = Owner::of(tier, &collection);
     let resume = match &owner {
         Some(owner) if !args.restart => place.read(owner)?,
         _ => None,
@@ -39,7 +39,7 @@ pub async fn run(args: ImportArgs, config: &Config, tier: &Tier, output: Output)
             let spec = spec_for(&collection, &batch.points, &args.distance)?;
             tier.create_collection(spec.clone()).await?;
             import.check_by(spec);
-            owner = Owner::of(tier, &collection).await?;
+            owner = Owner::of(tier, &collection);
         }
         let count = batch.points.len() as u64;
         lsn = Some(tier.upsert(&collection, batch.points).await?.lsn);
@@ -92,13 +92,10 @@ struct Owner(String);
 
 impl Owner {
     /// The collection as it is now; `None` if it is not there.
-    async fn of(tier: &Tier, collection: &CollectionName) -> Result<Option<Self>> {
-        if tier.collection(collection).is_err() {
-            return Ok(None);
-        }
-        let first = ScrollQuery { after: None, limit: 1, filter: None, fields: Fields::NONE };
-        let page = tier.reader().at_least(tier.log_end()).scroll(collection, &first).await?.value;
-        Ok(Some(Self(format!("{} {} ", tier.status().log.identity.id, page.incarnation))))
+    fn of(tier: &Tier, collection: &CollectionName) -> Option<Self> {
+        let incarnation = tier.incarnation(collection).ok()?;
+        let log = tier.status().log.identity;
+        Some(Self(format!("{} {} {incarnation} ", log.id, log.epoch)))
     }
 }
 

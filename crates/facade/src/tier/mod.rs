@@ -369,6 +369,14 @@ impl Tier {
         Ok((*self.shared().catalog.get(name)?.spec).clone())
     }
 
+    /// The LSN that created the collection of this name: it tells it from an earlier one of the same name.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn incarnation(&self, name: &CollectionName) -> Result<Lsn> {
+        Ok(self.shared().catalog.get(name)?.incarnation)
+    }
+
     /// Members, log and service level at this moment.
     pub fn status(&self) -> Status {
         status::of(self.shared())

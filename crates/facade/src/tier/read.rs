@@ -141,11 +141,22 @@ impl<'a> Reader<'a> {
                     if error.kind().counts_on_breaker() {
                         member.suspect();
                     }
-                    failures.push(error);
+                    failures.push(self.unless_behind(error));
                 }
             }
         }
         Err(self.all_failed(failures))
+    }
+
+    /// A store without a collection that is there has not come to its creation yet: no answer to the call.
+    fn unless_behind(&self, error: Error) -> Error {
+        match (error.kind(), error.collection(), error.member()) {
+            (ErrorKind::NotFound, Some(name), Some(member)) if self.tier.catalog.get(name).is_ok() => {
+                let text = format!("member `{member}` has not come to the creation of `{name}` yet");
+                Error::new(ErrorKind::Unavailable, text).with_collection(name).with_member(member)
+            }
+            _ => error,
+        }
     }
 
     fn answer<T>(&self, value: T, index: usize, cursor: Lsn) -> Answer<T> {

@@ -251,6 +251,26 @@ async fn ack_all_waits_for_every_member_and_ack_journal_for_none() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_member_that_lacks_a_collection_still_to_come_does_not_deny_it() {
+    let (log, primary, standby) = (Arc::new(MemoryLog::default()), store(1), store(2));
+    let options = TierOptions { ack: Ack::Journal, ..TierOptions::default() };
+    let tier = tier_of(options, &log, &[&primary, &standby]).await;
+    tier.wait_caught_up(MINUTE).await.unwrap();
+    for store in [&primary, &standby] {
+        store.fail_next_of(Operation::Apply, 2, Fault::Before(ErrorKind::Unavailable));
+    }
+    let late = CollectionName::new("late").unwrap();
+    tier.create_collection(CollectionSpec::dense(late.clone(), 2, Distance::Dot)).await.unwrap();
+    let error = tier.count(&late, None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.message().contains("has not come to the creation of `late` yet"), "{error}");
+    let never = CollectionName::new("never").unwrap();
+    assert_eq!(tier.count(&never, None).await.unwrap_err().kind(), ErrorKind::NotFound);
+    tier.wait_caught_up(MINUTE).await.unwrap();
+    assert_eq!(tier.count(&late, None).await.unwrap().value, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_read_beyond_the_log_is_the_callers_mistake() {
     let Pair { tier, .. } = pair().await;
     let reader = tier.reader().at_least(Lsn(99));
