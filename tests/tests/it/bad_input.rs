@@ -586,7 +586,7 @@ fn imports(directory: &Path) -> Vec<Case<'static>> {
         ("list", "[3, [1, 2, 3, 4]]\n", "a point is an object with an `id`, not a list"),
         ("no-id", "{\"vector\": [1, 2, 3, 4]}\n", "the point has no `id`"),
         ("bad-id", "{\"id\": \"three\", \"vector\": [1, 2, 3, 4]}\n", "`three` is not a point id"),
-        ("minus-id", "{\"id\": -3, \"vector\": [1, 2, 3, 4]}\n", "the id -3 is neither"),
+        ("minus-id", "{\"id\": -3, \"vector\": [1, 2, 3, 4]}\n", "-3 is not a point id"),
         ("text-vector", "{\"id\": 3, \"vector\": \"1,2,3,4\"}\n", "neither a list of numbers nor an object"),
         ("text-number", "{\"id\": 3, \"vector\": [1, \"2\", 3, 4]}\n", "holds text at dimension 1"),
         ("null-number", "{\"id\": 3, \"vector\": [1, 2, null, 4]}\n", "holds null at dimension 2"),
