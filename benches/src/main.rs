@@ -1,6 +1,5 @@
 //! Benchmarks: both sides of every ratio in one run, medians of several rounds.
 
-mod data;
 mod log;
 mod memory;
 #[cfg(feature = "qdrant")]
@@ -14,8 +13,8 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 use mainstay::Result;
 
-use crate::data::Dataset;
 use crate::report::Format;
+use mainstay_tests::dataset::Dataset;
 
 /// Benchmarks of Mainstay, both sides in one run.
 #[derive(Parser)]

@@ -14,8 +14,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use usearch::{Index, IndexOptions, MetricKind, ScalarKind};
 
-use crate::data::Dataset;
 use crate::report::{Figure, median_us};
+use mainstay_tests::dataset::Dataset;
 
 /// Rounds; all sides run in each.
 const ROUNDS: usize = 7;
@@ -208,7 +208,7 @@ impl Loaded {
                 for id in ids {
                     let near = &data.points[rng.random_range(0..data.points.len())];
                     let vector = near.iter().map(|v| v + rng.random_range(-0.03..0.03_f32)).collect();
-                    let vector = crate::data::normalized(vector);
+                    let vector = mainstay_tests::dataset::normalized(vector);
                     points[id as usize] = vector.clone();
                     changed.push(Arc::new(Point::new(id, vector)));
                 }

@@ -16,8 +16,8 @@ use qdrant_client::qdrant::{
     UpsertPointsBuilder, VectorParamsBuilder,
 };
 
-use crate::data::Dataset;
 use crate::report::{Figure, median_us};
+use mainstay_tests::dataset::Dataset;
 
 /// Rounds; both sides run in each.
 const ROUNDS: usize = 5;

@@ -10,8 +10,8 @@ use mainstay::log::MemoryLog;
 use mainstay::{MemberStore, Point, Result, Tier, TierOptions};
 use mainstay_memory::{MemoryOptions, MemoryStore};
 
-use crate::data::Dataset;
 use crate::report::{Figure, median_us};
+use mainstay_tests::dataset::Dataset;
 
 /// Rounds; both sides run in each, one after the other.
 const ROUNDS: usize = 9;

@@ -21,6 +21,7 @@ pub const COMMANDS: &[&str] = &[
     "count",
     "delete",
     "export",
+    "adopt",
     "copy",
     "diff",
     "drill",

@@ -37,7 +37,7 @@ impl Changes {
     pub(crate) fn take(&mut self, entry: &Entry) -> Result<()> {
         let lsn = entry.lsn;
         match &entry.op {
-            Op::CreateCollection(_) | Op::DropCollection(_) => {}
+            Op::CreateCollection(_) | Op::AdoptCollection { .. } | Op::DropCollection(_) => {}
             Op::Upsert { points, .. } => {
                 for point in points {
                     check_point(&self.table.layout.spec, point).map_err(|e| e.with_lsn(lsn))?;
@@ -145,6 +145,10 @@ pub(crate) async fn apply_entries<'a>(
                     Ok(())
                 }
                 Err(e) => Err(e.with_lsn(entry.lsn)),
+            },
+            Op::AdoptCollection { spec, .. } => match session.find(&spec.name) {
+                Some(table) if table.layout.incarnation >= entry.lsn => Ok(()),
+                _ => Err(Op::held_elsewhere(spec, entry.lsn)),
             },
             Op::DropCollection(collection) => {
                 if let Some(table) = session.table_of(collection) {

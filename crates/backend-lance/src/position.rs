@@ -27,7 +27,7 @@ pub(crate) struct StoreRecord {
     pub store: Uuid,
     /// How many records were written before; two copies of one store soon differ in it.
     pub sequence: u64,
-    /// The position; without one the store holds nothing.
+    /// The position; without one the store holds nothing, or a load that was cut short.
     pub position: Option<Position>,
     /// The tables that belong to the position, each with its LanceDB version.
     pub tables: BTreeMap<String, u64>,

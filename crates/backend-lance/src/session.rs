@@ -47,8 +47,8 @@ impl Session {
             let (root, record) = Root::open(&path, create)?;
             for table in list_tables(root.base())? {
                 match record.tables.get(&table) {
-                    Some(version) if record.position.is_some() => roll_back(root.base(), &table, *version)?,
-                    _ => remove_table(root.base(), &table)?,
+                    Some(version) => roll_back(root.base(), &table, *version)?,
+                    None => remove_table(root.base(), &table)?,
                 }
             }
             Ok((root, record))
@@ -62,30 +62,32 @@ impl Session {
             Box::pin(lancedb::connect(uri).execute()).await.map_err(native("opening the directory"))?;
         let root = Arc::new(root);
         let mut tables = BTreeMap::new();
-        if record.position.is_some() {
-            for (name, version) in &record.tables {
-                if !crate::barrier::table_path(root.base(), name).is_dir() {
-                    return Err(error::corrupt(format!(
-                        "table {name} is missing; restore the directory from a backup, or empty it to have the \
-                         store filled again"
-                    )));
-                }
-                let table = Box::pin(CollectionTable::open(&connection, &root, name)).await?;
-                if table.lance_version().await? != *version {
-                    return Err(error::corrupt(format!("table {name} is not at version {version}")));
-                }
-                // What was rolled back left files behind, and they may be what fills the disk.
-                if let Err(e) = table.remove_old_versions(Duration::ZERO).await {
-                    tracing::warn!(error = %e, "files of versions that are gone stay for now");
-                }
-                tables.insert(table.layout.spec.name.clone(), Arc::new(table));
+        for (name, version) in &record.tables {
+            if !crate::barrier::table_path(root.base(), name).is_dir() {
+                return Err(error::corrupt(format!(
+                    "table {name} is missing; restore the directory from a backup, or empty it to have the \
+                     store filled again"
+                )));
             }
+            let table = Box::pin(CollectionTable::open(&connection, &root, name)).await?;
+            if table.lance_version().await? != *version {
+                return Err(error::corrupt(format!("table {name} is not at version {version}")));
+            }
+            // What was rolled back left files behind, and they may be what fills the disk.
+            if let Err(e) = table.remove_old_versions(Duration::ZERO).await {
+                tracing::warn!(error = %e, "files of versions that are gone stay for now");
+            }
+            tables.insert(table.layout.spec.name.clone(), Arc::new(table));
         }
         Ok(Self {
             root,
             connection,
             tables: RwLock::new(tables),
-            progress: Mutex::new(Progress { position: record.position, restoring: false }),
+            // Tables without a position are a load that was cut short.
+            progress: Mutex::new(Progress {
+                position: record.position,
+                restoring: record.position.is_none() && !record.tables.is_empty(),
+            }),
             barrier: Arc::default(),
             record: Mutex::new(record),
             dirty: AtomicBool::new(false),
@@ -190,14 +192,14 @@ impl Session {
     pub(crate) async fn flush(&self) -> Result<Option<Position>> {
         let progress = self.progress();
         match progress.position {
-            Some(position) if self.dirty.load(Ordering::Acquire) => self.flush_at(position).await?,
+            Some(position) if self.dirty.load(Ordering::Acquire) => self.flush_at(Some(position)).await?,
             _ => {}
         }
         Ok(progress.position)
     }
 
-    /// The barrier, with this position from now on.
-    pub(crate) async fn flush_at(&self, position: Position) -> Result<()> {
+    /// The barrier, with this position from now on; without one, a load goes on.
+    pub(crate) async fn flush_at(&self, position: Option<Position>) -> Result<()> {
         self.verify()?;
         // Cleared first: what an index build commits meanwhile belongs to the next flush.
         self.dirty.store(false, Ordering::Release);
@@ -208,7 +210,7 @@ impl Session {
         flushed
     }
 
-    async fn sync_and_record(&self, position: Position) -> Result<()> {
+    async fn sync_and_record(&self, position: Option<Position>) -> Result<()> {
         let mut tables = BTreeMap::new();
         for table in self.tables() {
             tables.insert(table.name.clone(), table.lance_version().await?);
@@ -226,9 +228,9 @@ impl Session {
         })
         .await
         .map_err(error::task)??;
-        self.write_record(StoreRecord { position: Some(position), tables, ..record }).await?;
+        self.write_record(StoreRecord { position, tables, ..record }).await?;
         self.verify()?;
-        self.set_progress(Progress { position: Some(position), restoring: false });
+        self.set_progress(Progress { position, restoring: position.is_none() });
         Ok(())
     }
 

@@ -39,6 +39,8 @@ pub(crate) enum OwnedStep {
     Begin,
     Collection(CollectionSpec, Lsn),
     Points(CollectionRef, Vec<Record>),
+    Save,
+    Resume,
     Finish(Position),
 }
 
@@ -159,8 +161,8 @@ impl Inner {
     pub(crate) async fn restore(&self, step: OwnedStep) -> Result<()> {
         let session = self.session()?;
         let restoring = session.progress().restoring;
-        if !restoring && !matches!(step, OwnedStep::Begin) {
-            return Err(Error::invalid("a restore starts with `Begin`"));
+        if !restoring && !matches!(step, OwnedStep::Begin | OwnedStep::Resume) {
+            return Err(Error::invalid("a restore starts with `Begin` or `Resume`"));
         }
         let written = match step {
             OwnedStep::Begin => {
@@ -180,7 +182,15 @@ impl Inner {
                 }
                 session.load(&collection, &records).await
             }
-            OwnedStep::Finish(position) => session.flush_at(position).await,
+            OwnedStep::Save => session.flush_at(None).await,
+            OwnedStep::Resume => match session.progress().position {
+                Some(_) => return Err(Error::invalid("a store with a position has no load to resume")),
+                None => {
+                    session.set_progress(Progress { position: None, restoring: true });
+                    Ok(())
+                }
+            },
+            OwnedStep::Finish(position) => session.flush_at(Some(position)).await,
         };
         self.wake.notify_one();
         self.after_write(&session, written)

@@ -169,6 +169,8 @@ impl VectorStore for LanceStore {
             RestoreStep::Points { collection, records } => {
                 OwnedStep::Points(collection.clone(), records.to_vec())
             }
+            RestoreStep::Save => OwnedStep::Save,
+            RestoreStep::Resume => OwnedStep::Resume,
             RestoreStep::Finish { position } => OwnedStep::Finish(position),
         };
         self.exclusive(cx, |inner| async move { Box::pin(inner.restore(step)).await })

@@ -123,6 +123,12 @@ impl Inner {
     fn apply_entry(&self, entry: &Entry) -> Result<()> {
         match &entry.op {
             Op::CreateCollection(spec) => self.create(spec, entry.lsn)?,
+            Op::AdoptCollection { spec, .. } => {
+                let collections = self.collections.read();
+                if collections.get(&spec.name).is_none_or(|known| known.incarnation < entry.lsn) {
+                    return Err(Op::held_elsewhere(spec, entry.lsn));
+                }
+            }
             Op::DropCollection(dropped) => {
                 let mut collections = self.collections.write();
                 if collections.get(&dropped.name).is_some_and(|c| c.incarnation == dropped.incarnation) {
@@ -205,8 +211,8 @@ impl Inner {
     fn restore(&self, step: RestoreStep<'_>) -> Result<()> {
         self.open()?;
         let begun = self.restoring.load(Ordering::Relaxed);
-        if !begun && !matches!(step, RestoreStep::Begin) {
-            return Err(Error::invalid("a restore starts with its first step, `Begin`"));
+        if !begun && !matches!(step, RestoreStep::Begin | RestoreStep::Resume) {
+            return Err(Error::invalid("a restore starts with `Begin` or `Resume`"));
         }
         match step {
             RestoreStep::Begin => {
@@ -227,6 +233,13 @@ impl Inner {
                 let bytes = records.iter().map(|record| record.point.size_bytes() as u64).sum();
                 self.check_memory(bytes, records.len() as u64)?;
                 records.iter().try_for_each(|record| meant.upsert(record.version, &record.point))?;
+            }
+            RestoreStep::Save => {}
+            RestoreStep::Resume => {
+                if self.position.lock().is_some() {
+                    return Err(Error::invalid("a store with a position has no load to resume"));
+                }
+                self.restoring.store(true, Ordering::Relaxed);
             }
             RestoreStep::Finish { position } => {
                 *self.position.lock() = Some(position);

@@ -41,7 +41,7 @@ impl Changes {
     pub fn take(&mut self, entry: &Entry) -> Result<()> {
         let lsn = entry.lsn;
         match &entry.op {
-            Op::CreateCollection(_) | Op::DropCollection(_) => {}
+            Op::CreateCollection(_) | Op::AdoptCollection { .. } | Op::DropCollection(_) => {}
             Op::Upsert { points, .. } => {
                 points.iter().try_for_each(|point| self.check(point).map_err(|e| e.with_lsn(lsn)))?;
                 for point in points {
@@ -165,7 +165,9 @@ pub async fn write(cx: &Context, engine: &dyn Engine, known: &Known, batch: Batc
 /// The ids that an entry touches.
 pub fn touched(op: &Op) -> Box<dyn Iterator<Item = PointId> + Send + '_> {
     match op {
-        Op::CreateCollection(_) | Op::DropCollection(_) => Box::new(std::iter::empty()),
+        Op::CreateCollection(_) | Op::AdoptCollection { .. } | Op::DropCollection(_) => {
+            Box::new(std::iter::empty())
+        }
         Op::Upsert { points, .. } => Box::new(points.iter().map(|point| point.id)),
         Op::Delete { ids, .. } | Op::PatchPayload { ids, .. } => Box::new(ids.iter().copied()),
     }

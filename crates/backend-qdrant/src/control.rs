@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mainstay_core::{
     CollectionName, CollectionRef, CollectionSpec, Error, ErrorKind, Lsn, PayloadPath, Position, Result,
-    document,
+    StoreId, document,
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -40,6 +40,8 @@ impl PartialEq for Known {
 /// What the store durably says of itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Control {
+    /// Names the place of the store.
+    pub id: StoreId,
     /// Names this version of the document; no two have the same.
     pub stamp: Uuid,
     /// The position; `None` for a store that holds nothing or is being loaded.
@@ -51,7 +53,8 @@ pub struct Control {
 impl Control {
     /// Of a store that holds nothing.
     pub fn new() -> Self {
-        Self { stamp: Uuid::new_v4(), position: None, collections: BTreeMap::new() }
+        let (id, stamp) = (StoreId(Uuid::new_v4()), Uuid::new_v4());
+        Self { id, stamp, position: None, collections: BTreeMap::new() }
     }
 
     /// The collection that an entry means; `None` if it is gone or another one.
@@ -68,6 +71,7 @@ impl Control {
             .collect();
         json!({
             "format": FORMAT,
+            "store": self.id.to_string(),
             "stamp": self.stamp.to_string(),
             "position": self.position.as_ref().map(document::position_to_json),
             "collections": collections,
@@ -96,7 +100,7 @@ impl Control {
         if value["format"].as_u64() != Some(FORMAT) {
             return Err("its format is not one that this version reads");
         }
-        let stamp = value["stamp"].as_str().and_then(|text| Uuid::try_parse(text).ok());
+        let uuid = |key: &str| value[key].as_str().and_then(|text| Uuid::try_parse(text).ok());
         let position = match &value["position"] {
             Value::Null => None,
             position => Some(document::position_from_json(position)?),
@@ -107,7 +111,8 @@ impl Control {
             Some((spec.name.clone(), Arc::new(Known::new(spec, incarnation))))
         });
         Ok(Self {
-            stamp: stamp.ok_or("its stamp is no UUID")?,
+            id: StoreId(uuid("store").ok_or("the id of its store is no UUID")?),
+            stamp: uuid("stamp").ok_or("its stamp is no UUID")?,
             position,
             collections: collections.collect::<Option<_>>().ok_or("a collection in it cannot be read")?,
         })

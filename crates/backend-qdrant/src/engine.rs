@@ -59,6 +59,9 @@ pub trait Engine: Send + Sync + 'static {
     /// The collections that are there, whoever made them.
     async fn collections(&self, cx: &Context) -> Result<Vec<String>>;
 
+    /// What a collection is that somebody else made.
+    async fn describe(&self, cx: &Context, name: &str) -> Result<Description>;
+
     /// Creates an empty collection with its indexes.
     async fn create(&self, cx: &Context, spec: &CollectionSpec) -> Result<()>;
 
@@ -118,6 +121,14 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Ends what runs in the background.
     async fn close(&self);
+}
+
+/// A collection as the engine describes it.
+pub struct Description {
+    /// How many points it holds.
+    pub points: u64,
+    /// What it is to Mainstay, or why it cannot be that.
+    pub spec: Result<CollectionSpec, String>,
 }
 
 /// Which points a scroll reads.

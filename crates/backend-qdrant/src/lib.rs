@@ -5,6 +5,7 @@
 //! | `store` | the [`VectorStore`](mainstay_core::VectorStore): what is exact about it, whichever engine is below |
 //! | `session` | what a store knows about its place: the control document, what is in doubt |
 //! | `changes` | a run of entries folded into one change per point |
+//! | `adopt` | collections that Mainstay did not create |
 //! | `control` | the document that holds the position and the collections |
 //! | `payload` | user payloads and what is kept beside them under reserved keys |
 //! | `engine` | what the store needs of an engine |
@@ -20,6 +21,7 @@
 //! stored position stays before them, and after a grace time they are applied again, which changes only
 //! points that are older than the entry.
 
+mod adopt;
 mod changes;
 mod control;
 mod engine;
@@ -32,6 +34,7 @@ mod edge;
 #[cfg(feature = "server")]
 mod server;
 
+pub use adopt::ForeignCollection;
 #[cfg(feature = "edge")]
 pub use edge::EdgeOptions;
 #[cfg(feature = "server")]

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_core::{CollectionName, Context, Entry, Error, ErrorKind, Lsn, Op, PointId, Position, Result};
+use mainstay_core::{
+    CollectionName, CollectionSpec, Context, Entry, Error, ErrorKind, Lsn, Op, PointId, Position, Result,
+    StoreId,
+};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -223,6 +226,15 @@ impl Session {
                     Ok(()) => None,
                     Err(error) => Some(Error::new(ErrorKind::Rejected, error.message())),
                 },
+                Op::AdoptCollection { spec, .. } if !self.is_new(&spec.name, entry.lsn) => None,
+                Op::AdoptCollection { spec, store } if self.is_there(cx, engine, spec, *store).await? => {
+                    engine.index(cx, spec).await?;
+                    let known = Arc::new(Known::new(spec.clone(), entry.lsn));
+                    self.control.collections.insert(spec.name.clone(), known);
+                    self.save_collections(cx, engine).await?;
+                    None
+                }
+                Op::AdoptCollection { spec, .. } => Some(Op::held_elsewhere(spec, entry.lsn)),
                 Op::DropCollection(dropped) => {
                     if self.control.meant(dropped).is_some() {
                         changes.remove(&dropped.name);
@@ -260,6 +272,18 @@ impl Session {
 
     fn is_new(&self, name: &CollectionName, lsn: Lsn) -> bool {
         self.control.collections.get(name).is_none_or(|known| known.incarnation < lsn)
+    }
+
+    /// Whether this is the store that holds a collection which no entry created.
+    async fn is_there(
+        &self,
+        cx: &Context,
+        engine: &dyn Engine,
+        spec: &CollectionSpec,
+        store: StoreId,
+    ) -> Result<bool> {
+        let foreign = store == self.control.id && !self.control.collections.contains_key(&spec.name);
+        Ok(foreign && engine.collections(cx).await?.iter().any(|name| name == spec.name.as_str()))
     }
 
     fn is_same(&self, name: &CollectionName, lsn: Lsn) -> bool {

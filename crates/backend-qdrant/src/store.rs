@@ -10,7 +10,7 @@ use mainstay_core::store::{closed, with_deadline};
 use mainstay_core::{
     Capabilities, CollectionInfo, CollectionName, Condition, Context, Distance, Durability, Error, ErrorKind,
     Fields, Filter, Hit, PointId, Position, Record, RestoreStep, Result, Run, ScrollPage, ScrollQuery,
-    SearchCapabilities, SearchQuery, VectorStore, score,
+    SearchCapabilities, SearchQuery, StoreId, VectorStore, score,
 };
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, MutexGuard};
@@ -24,14 +24,14 @@ use crate::session::Session;
 type Catalog = BTreeMap<CollectionName, Arc<Known>>;
 
 /// Points that one request of a scan asks for.
-const SCAN_PAGE: usize = 1_000;
+pub(crate) const SCAN_PAGE: usize = 1_000;
 
 /// Beyond so many hits of one score, which of them come is left to Qdrant.
 const MOST_TIED: usize = 200_000;
 
 /// A store on Qdrant.
 pub struct QdrantStore {
-    engine: Arc<dyn Engine>,
+    pub(crate) engine: Arc<dyn Engine>,
     /// `None` until the place of the store was read.
     session: Mutex<Option<Session>>,
     catalog: RwLock<Option<Arc<Catalog>>>,
@@ -116,7 +116,23 @@ impl QdrantStore {
         *self.catalog.write() = Some(Arc::new(session.control.collections.clone()));
     }
 
-    async fn catalog(&self, cx: &Context) -> Result<Arc<Catalog>> {
+    /// What this store calls itself, written down so that it stays.
+    pub(crate) async fn id(&self, cx: &Context) -> Result<StoreId> {
+        let mut guard = self.session(cx).await?;
+        let Some(session) = guard.as_mut() else { return Err(closed()) };
+        if !session.is_current(cx, &*self.engine).await? {
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                "the Qdrant store was changed underneath; try again",
+            ));
+        }
+        if self.engine.control(cx).await?.is_none() {
+            session.save(cx, &*self.engine).await?;
+        }
+        Ok(session.control.id)
+    }
+
+    pub(crate) async fn catalog(&self, cx: &Context) -> Result<Arc<Catalog>> {
         self.open_or_closed()?;
         if let Some(catalog) = self.catalog.read().clone() {
             return Ok(catalog);
@@ -232,8 +248,8 @@ impl QdrantStore {
         let engine = &*self.engine;
         let mut guard = self.session(cx).await?;
         let Some(session) = guard.as_mut() else { return Err(closed()) };
-        if !session.restoring && !matches!(step, RestoreStep::Begin) {
-            return Err(Error::invalid("a restore starts with its first step, `Begin`"));
+        if !session.restoring && !matches!(step, RestoreStep::Begin | RestoreStep::Resume) {
+            return Err(Error::invalid("a restore starts with `Begin` or `Resume`"));
         }
         match step {
             RestoreStep::Begin => {
@@ -258,10 +274,13 @@ impl QdrantStore {
                 let batch = Batch { puts: puts.collect(), ..Batch::default() };
                 changes::write(cx, engine, &known, batch).await?;
             }
+            RestoreStep::Save => flushed(engine, cx).await?,
+            RestoreStep::Resume if session.position.is_some() => {
+                return Err(Error::invalid("a store with a position has no load to resume"));
+            }
+            RestoreStep::Resume => session.restoring = true,
             RestoreStep::Finish { position } => {
-                if !engine.flush(cx).await? {
-                    return Err(Error::new(ErrorKind::Unavailable, "the engine is busy; finish again"));
-                }
+                flushed(engine, cx).await?;
                 session.finish(cx, engine, position).await?;
             }
         }
@@ -269,8 +288,16 @@ impl QdrantStore {
     }
 }
 
+/// Makes everything durable, or says that it has to be tried again.
+async fn flushed(engine: &dyn Engine, cx: &Context) -> Result<()> {
+    if engine.flush(cx).await? {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Unavailable, "the engine is busy; try this step again"))
+}
+
 /// The id after another one, in the order of ids.
-fn successor(id: PointId) -> Option<PointId> {
+pub(crate) fn successor(id: PointId) -> Option<PointId> {
     match id {
         PointId::Num(id) => Some(id.checked_add(1).map_or(PointId::Uuid(uuid::Uuid::nil()), PointId::Num)),
         PointId::Uuid(id) => id.as_u128().checked_add(1).map(|id| PointId::Uuid(uuid::Uuid::from_u128(id))),
@@ -485,7 +512,8 @@ impl Session {
         self.forget_doubts();
         self.restoring = true;
         self.position = None;
-        let empty = Control { collections: self.control.collections.clone(), ..Control::new() };
+        let Control { id, collections, .. } = self.control.clone();
+        let empty = Control { id, collections, ..Control::new() };
         engine.set_control(cx, &empty.stamp.to_string(), &empty.print()).await?;
         self.control = empty;
         for name in self.control.collections.keys() {

@@ -98,6 +98,15 @@ pub enum Command {
         #[arg(long)]
         filter: Option<String>,
     },
+    /// Take over Qdrant collections that Mainstay did not create, with their points; without names, list them. Nobody
+    /// else may write to them from then on.
+    Adopt {
+        /// The collections.
+        collections: Vec<String>,
+        /// The member whose server holds them; the first Qdrant server of the tier if it is left out.
+        #[arg(long)]
+        member: Option<String>,
+    },
     /// Copy everything that a store holds into another one, and compare them. A store is a member of the config by
     /// its name, http://HOST:PORT (a Qdrant server), qdrant:DIRECTORY or lance:DIRECTORY; no tier may use it meanwhile.
     Copy {

@@ -81,6 +81,16 @@ pub struct CollectionRef {
     pub incarnation: Lsn,
 }
 
+/// Names the place of one store for as long as it is not wiped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StoreId(pub Uuid);
+
+impl fmt::Display for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// A change of a payload that leaves the rest of the point alone.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PayloadPatch {
@@ -111,6 +121,14 @@ impl PayloadPatch {
 pub enum Op {
     /// Creates a collection; its incarnation is the entry's own LSN.
     CreateCollection(CollectionSpec),
+    /// Takes over a collection that one store holds already, with points that no entry wrote; their version is 0.
+    /// What is in it cannot be replayed: every other store answers `LogGap` and has to be loaded from that one.
+    AdoptCollection {
+        /// What it is; its incarnation is the entry's own LSN.
+        spec: CollectionSpec,
+        /// The store that holds it.
+        store: StoreId,
+    },
     /// Drops a collection with all its points.
     DropCollection(CollectionRef),
     /// Writes whole points in place of the ones with the same ids. Ids are unique in an entry.
@@ -139,10 +157,17 @@ pub enum Op {
 }
 
 impl Op {
+    /// What a store answers to the adoption of a collection that it does not hold.
+    pub fn held_elsewhere(spec: &CollectionSpec, lsn: Lsn) -> Error {
+        let text =
+            "the collection was taken over from another store; this one has to be loaded from a member";
+        Error::new(ErrorKind::LogGap, text).with_collection(&spec.name).with_lsn(lsn)
+    }
+
     /// The name of the collection that this changes.
     pub fn collection(&self) -> &CollectionName {
         match self {
-            Self::CreateCollection(spec) => &spec.name,
+            Self::CreateCollection(spec) | Self::AdoptCollection { spec, .. } => &spec.name,
             Self::DropCollection(collection)
             | Self::Upsert { collection, .. }
             | Self::Delete { collection, .. }
@@ -153,7 +178,7 @@ impl Op {
     /// How many points this touches (1 for a change of collections).
     pub fn points(&self) -> usize {
         match self {
-            Self::CreateCollection(_) | Self::DropCollection(_) => 1,
+            Self::CreateCollection(_) | Self::AdoptCollection { .. } | Self::DropCollection(_) => 1,
             Self::Upsert { points, .. } => points.len(),
             Self::Delete { ids, .. } | Self::PatchPayload { ids, .. } => ids.len(),
         }

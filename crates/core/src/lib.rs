@@ -46,7 +46,9 @@ pub mod store;
 pub use breaker::{Breaker, BreakerMetrics, BreakerOptions, BreakerState, Permit};
 pub use digest::{CollectionDigest, Difference, Digest, PointDigest, RangeDigest};
 pub use embed::{Embedder, HashEmbedder};
-pub use entry::{CollectionRef, Entry, EntryHash, LogId, LogIdentity, Op, PayloadPatch, Position, Run};
+pub use entry::{
+    CollectionRef, Entry, EntryHash, LogId, LogIdentity, Op, PayloadPatch, Position, Run, StoreId,
+};
 pub use error::{Disposition, Effect, Error, ErrorKind, Result};
 #[cfg(feature = "conformance")]
 pub use faulty::{Fault, Faulty, Recorded, Recording};

@@ -101,7 +101,8 @@ pub struct CollectionInfo {
 ///
 /// The order is `Begin`, then for each collection `Collection` and any number of `Points`, then
 /// `Finish`. From `Begin` until `Finish` returned, the position of the store is `None`, also after
-/// a crash in between, so that a half-loaded store is never taken for a whole one.
+/// a crash in between, so that a half-loaded store is never taken for a whole one. A store that was opened again
+/// starts with `Begin`, or with `Resume` to keep what was there at the last `Save`.
 #[derive(Clone, Copy, Debug)]
 pub enum RestoreStep<'a> {
     /// Forgets everything that the store holds.
@@ -120,6 +121,11 @@ pub enum RestoreStep<'a> {
         /// What; ids are unique in a step, and new or newer than what earlier steps wrote.
         records: &'a [Record],
     },
+    /// Makes what was loaded so far durable, for a `Resume`.
+    Save,
+    /// Goes on with a load that was cut short: what the store held at the last `Save` stays, and perhaps more.
+    /// `Invalid` for a store that has a position.
+    Resume,
     /// Makes everything durable, then takes this position.
     Finish {
         /// The position of the source before its first point was read.

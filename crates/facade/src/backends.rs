@@ -154,6 +154,15 @@ async fn open_lance(lance: &crate::config::LanceConfig) -> Result<mainstay_lance
     .await
 }
 
+/// Opens the Qdrant store of a member by itself, for what Qdrant alone has: collections to adopt.
+///
+/// # Errors
+/// As [`open_store`].
+#[cfg(any(feature = "qdrant", feature = "qdrant-edge"))]
+pub async fn open_qdrant(qdrant: &crate::config::QdrantConfig) -> Result<mainstay_qdrant::QdrantStore> {
+    qdrant::open(qdrant).await
+}
+
 #[cfg(any(feature = "qdrant", feature = "qdrant-edge"))]
 mod qdrant {
     use mainstay_core::Result;

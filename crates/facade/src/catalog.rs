@@ -30,7 +30,7 @@ pub type Collections = BTreeMap<CollectionName, Collection>;
 /// What a fold over log entries makes of the collections.
 pub fn fold(collections: &mut Collections, lsn: Lsn, op: &Op) {
     match op {
-        Op::CreateCollection(spec) => {
+        Op::CreateCollection(spec) | Op::AdoptCollection { spec, .. } => {
             let created = Collection { spec: Arc::new(spec.clone()), incarnation: lsn };
             collections.insert(spec.name.clone(), created);
         }
@@ -67,7 +67,7 @@ impl Catalog {
 
     /// Takes an entry of the log into account; entries come in order.
     pub fn observe(&self, entry: &Entry) {
-        if matches!(entry.op, Op::CreateCollection(_) | Op::DropCollection(_)) {
+        if matches!(entry.op, Op::CreateCollection(_) | Op::AdoptCollection { .. } | Op::DropCollection(_)) {
             let mut state = self.state.write();
             fold(&mut state.current, entry.lsn, &entry.op);
             state.changes.insert(entry.lsn, entry.op.clone());

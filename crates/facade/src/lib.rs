@@ -37,6 +37,8 @@ pub mod log;
 mod tier;
 
 pub use answer::{Answer, MemberName, ServiceLevel, Written};
+#[cfg(any(feature = "qdrant", feature = "qdrant-edge"))]
+pub use backends::open_qdrant;
 pub use backends::{COMPILED_IN as COMPILED_IN_BACKENDS, open_store};
 pub use catalog::{Collection, Collections};
 pub use config::{Ack, Config};
@@ -46,8 +48,10 @@ pub use mainstay_core::{
     BreakerState, CollectionName, CollectionSpec, Condition, Disposition, Distance, Effect, Embedder, Error,
     ErrorKind, FieldTest, Fields, Filter, GuardOptions, Guarded, HashEmbedder, Hit, Lsn, Match, Payload,
     PayloadIndex, PayloadPath, Point, PointId, Range, Record, Result, Scalar, ScrollPage, ScrollQuery,
-    SearchQuery, Selector, SparseVector, Vector, VectorName, VectorSpec, VectorStore,
+    SearchQuery, Selector, SparseVector, StoreId, Vector, VectorName, VectorSpec, VectorStore,
 };
+#[cfg(any(feature = "qdrant", feature = "qdrant-edge"))]
+pub use mainstay_qdrant as qdrant;
 pub use tier::{
     LogStatus, MAX_IDS, MemberState, MemberStatus, MemberStore, Reader, Status, Tier, TierOptions,
 };

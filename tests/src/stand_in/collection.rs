@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use parking_lot::{Mutex, RwLock};
+use prost::Message;
 use qdrant_client::qdrant as proto;
 use qdrant_edge::{
     CreateIndex, EdgeConfig, EdgeShard, EdgeSparseVectorParams, EdgeVectorParams, FieldIndexOperations,
@@ -15,6 +16,7 @@ use tonic::Status;
 use super::{Error, convert};
 
 const DESCRIPTION: &str = "stand-in.json";
+const CONFIG: &str = "stand-in.config";
 
 /// A collection.
 pub struct Collection {
@@ -22,6 +24,8 @@ pub struct Collection {
     path: PathBuf,
     /// Held by whoever writes.
     writer: Mutex<()>,
+    /// What it was created with.
+    config: RwLock<proto::CollectionConfig>,
     /// Indexed fields and their types, by Qdrant's words.
     schema: RwLock<BTreeMap<String, i32>>,
 }
@@ -33,12 +37,13 @@ impl Collection {
         let description: Value = serde_json::from_str(&text)?;
         let schema = serde_json::from_value(description["schema"].clone())?;
         let shard = EdgeShard::load(path, None)?;
-        Ok(Some(Self::of(path, shard, schema)))
+        let config = proto::CollectionConfig::decode(&*std::fs::read(path.join(CONFIG))?)?;
+        Ok(Some(Self::of(path, shard, config, schema)))
     }
 
     /// Creates one.
     pub fn create(path: &Path, request: &proto::CreateCollection) -> Result<Self, Status> {
-        let mut config = EdgeConfig::builder()
+        let mut shard_config = EdgeConfig::builder()
             .wal_options(WalOptions { segment_capacity: 1 << 20, ..WalOptions::default() })
             .build();
         use proto::vectors_config::Config;
@@ -55,25 +60,45 @@ impl Collection {
                 ));
             }
             let distance = convert::distance(params.distance())?;
-            config.vectors.insert(name, EdgeVectorParams::builder(params.size as usize, distance).build());
+            shard_config
+                .vectors
+                .insert(name, EdgeVectorParams::builder(params.size as usize, distance).build());
         }
         let sparse = request.sparse_vectors_config.iter().flat_map(|config| config.map.keys());
         for name in sparse {
-            config.sparse_vectors.insert(name.clone(), EdgeSparseVectorParams::default());
+            shard_config.sparse_vectors.insert(name.clone(), EdgeSparseVectorParams::default());
         }
         std::fs::create_dir_all(path).map_err(internal)?;
-        let shard = EdgeShard::new(path, config).map_err(failed)?;
-        let collection = Self::of(path, shard, BTreeMap::new());
+        let shard = EdgeShard::new(path, shard_config).map_err(failed)?;
+        let params = proto::CollectionParams {
+            shard_number: request.shard_number.unwrap_or(1),
+            vectors_config: request.vectors_config.clone(),
+            sparse_vectors_config: request.sparse_vectors_config.clone(),
+            ..proto::CollectionParams::default()
+        };
+        let config = proto::CollectionConfig {
+            params: Some(params),
+            strict_mode_config: request.strict_mode_config.clone(),
+            ..proto::CollectionConfig::default()
+        };
+        std::fs::write(path.join(CONFIG), config.encode_to_vec()).map_err(internal)?;
+        let collection = Self::of(path, shard, config, BTreeMap::new());
         collection.flush()?;
         collection.describe()?;
         Ok(collection)
     }
 
-    fn of(path: &Path, shard: EdgeShard, schema: BTreeMap<String, i32>) -> Self {
+    fn of(
+        path: &Path,
+        shard: EdgeShard,
+        config: proto::CollectionConfig,
+        schema: BTreeMap<String, i32>,
+    ) -> Self {
         Self {
             shard: RwLock::new(Some(shard)),
             path: path.to_owned(),
             writer: Mutex::default(),
+            config: RwLock::new(config),
             schema: RwLock::new(schema),
         }
     }
@@ -131,6 +156,18 @@ impl Collection {
         self.write(vec![UpdateOperation::FieldIndexOperation(FieldIndexOperations::CreateIndex(index))])?;
         self.schema.write().insert(field.to_owned(), data as i32);
         self.describe()
+    }
+
+    /// What it was created with, for the collection's info.
+    pub fn config(&self) -> proto::CollectionConfig {
+        self.config.read().clone()
+    }
+
+    /// Changes what one request may do.
+    pub fn set_strict_mode(&self, strict: proto::StrictModeConfig) -> Result<(), Status> {
+        let mut config = self.config.write();
+        config.strict_mode_config = Some(strict);
+        std::fs::write(self.path.join(CONFIG), config.encode_to_vec()).map_err(internal)
     }
 
     /// What is indexed, for the collection's info.

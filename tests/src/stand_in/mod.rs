@@ -2,11 +2,12 @@
 //!
 //! It answers the calls that Mainstay makes as Qdrant 1.18 does, errors included, and declines the others as
 //! `Unimplemented`. A write that was answered is durable, as Qdrant's is with `wait`. What it does not have:
-//! clusters, snapshots, strict mode.
+//! clusters, snapshots, the rates of strict mode.
 
 mod collection;
 mod convert;
 mod service;
+mod strict;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

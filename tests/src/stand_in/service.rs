@@ -16,6 +16,7 @@ use qdrant_edge::{
 use tonic::{Request, Response, Status};
 
 use super::collection::Collection;
+use super::strict::{Asked, check, upserted};
 use super::{StandIn, convert};
 
 /// A service of which some calls are answered and the others declined.
@@ -46,6 +47,11 @@ impl StandIn {
     ) -> Result<T, Status> {
         let collection = self.collection(name)?;
         blocking(move || work(&collection)).await
+    }
+
+    /// Refuses what the strict mode of a collection does not allow.
+    fn allow(&self, name: &str, asked: Asked) -> Result<(), Status> {
+        check(&self.collection(name)?.config(), &asked)
     }
 
     async fn write(
@@ -131,6 +137,7 @@ service! {
     {
         async fn upsert(&self, request: Request<proto::UpsertPoints>) -> Answer<proto::PointsOperationResponse> {
             let request = request.into_inner();
+            self.allow(&request.collection_name, Asked { upserted: request.points.len(), ..Asked::default() })?;
             let operation = upsert(request.points)?;
             self.write(&request.collection_name, vec![operation]).await
         }
@@ -146,6 +153,10 @@ service! {
             request: Request<proto::UpdateBatchPoints>,
         ) -> Answer<proto::UpdateBatchResponse> {
             let request = request.into_inner();
+            for operation in &request.operations {
+                let asked = Asked { upserted: upserted(operation), timeout: request.timeout, ..Asked::default() };
+                self.allow(&request.collection_name, asked)?;
+            }
             let operations =
                 request.operations.into_iter().map(operation).collect::<Result<Vec<_>, _>>()?;
             let result = operations.iter().map(|_| completed()).collect();
@@ -183,6 +194,8 @@ service! {
 
         async fn scroll(&self, request: Request<proto::ScrollPoints>) -> Answer<proto::ScrollResponse> {
             let request = request.into_inner();
+            let (limit, timeout) = (request.limit.map(u64::from), request.timeout);
+            self.allow(&request.collection_name, Asked { limit, timeout, ..Asked::default() })?;
             let scroll = ScrollRequest {
                 offset: request.offset.map(|offset| convert::id(Some(offset))).transpose()?,
                 limit: Some(request.limit.unwrap_or(10) as usize),
@@ -215,6 +228,8 @@ service! {
         async fn query(&self, request: Request<proto::QueryPoints>) -> Answer<proto::QueryResponse> {
             let request = request.into_inner();
             let params = request.params.unwrap_or_default();
+            let (limit, timeout, exact) = (request.limit, request.timeout, params.exact == Some(true));
+            self.allow(&request.collection_name, Asked { limit, timeout, exact, ..Asked::default() })?;
             let query = NamedQuery {
                 query: query_vector(request.query)?,
                 using: Some(request.using.unwrap_or_default()),
@@ -299,6 +314,7 @@ service! {
                 status: proto::CollectionStatus::Green as i32,
                 payload_schema: collection.schema(),
                 points_count: Some(points as u64),
+                config: Some(collection.config()),
                 ..Default::default()
             });
             Ok(Response::new(proto::GetCollectionInfoResponse { result, ..Default::default() }))
@@ -334,6 +350,18 @@ service! {
             Ok(Response::new(proto::CollectionOperationResponse { result: true, time: 0.0 }))
         }
 
+        async fn update(
+            &self,
+            request: Request<proto::UpdateCollection>,
+        ) -> Answer<proto::CollectionOperationResponse> {
+            let request = request.into_inner();
+            let Some(strict) = request.strict_mode_config else {
+                return Err(Status::unimplemented("the stand-in changes only the strict mode"));
+            };
+            self.collection(&request.collection_name)?.set_strict_mode(strict)?;
+            Ok(Response::new(proto::CollectionOperationResponse { result: true, time: 0.0 }))
+        }
+
         async fn delete(
             &self,
             request: Request<proto::DeleteCollection>,
@@ -356,7 +384,6 @@ service! {
             Ok(Response::new(proto::CollectionExistsResponse { result, time: 0.0 }))
         }
     },
-    update: UpdateCollection => CollectionOperationResponse,
     update_aliases: ChangeAliases => CollectionOperationResponse,
     list_collection_aliases: ListCollectionAliasesRequest => ListAliasesResponse,
     list_aliases: ListAliasesRequest => ListAliasesResponse,

@@ -1,10 +1,12 @@
 //! Copying stores, and telling where they differ.
 
+use std::sync::Arc;
+
 use mainstay::{CollectionName, CollectionSpec, Distance, Lsn, Point, PointId};
 use mainstay_cli::copy::copy;
 use mainstay_cli::diff::{PointsDiff, diff};
 use mainstay_core::conformance::{Generator, ModelStore, Script, cx, name, state_of};
-use mainstay_core::{CollectionRef, ErrorKind, Op, VectorStore};
+use mainstay_core::{CollectionRef, ErrorKind, Faulty, Op, VectorStore};
 
 fn quiet(_: u64, _: u64) {}
 
@@ -72,6 +74,33 @@ async fn a_copy_never_goes_over_what_is_there_unless_it_may() {
     let empty = copy(&ModelStore::default(), &into, true, &quiet).await.unwrap_err();
     assert_eq!(empty.kind(), ErrorKind::Invalid, "an empty source never empties a target");
     assert_eq!(into.count(&cx(), &docs(), None).await.unwrap(), 5_000);
+}
+
+#[tokio::test]
+async fn a_copy_that_was_cut_short_goes_on_and_never_over_another_store() {
+    let (mut script, docs) = history();
+    let (from, into) = (ModelStore::default(), Arc::new(ModelStore::default()));
+    script.apply_to(&from).await;
+    let cut = Faulty::new(Arc::clone(&into), 1);
+    let error = copy(&from, &cut, false, &|_, _| cut.set_down(true)).await.unwrap_err();
+    let into = &*into;
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    let held = into.count(&cx(), &docs.name, None).await.unwrap();
+    assert!(0 < held && held < 5_000, "{held}");
+    assert_eq!(into.position(&cx()).await.unwrap(), None);
+
+    let other = ModelStore::default();
+    let end = script.end();
+    script.upsert(&docs, vec![Point::new(0, vec![9.0, 9.0])]);
+    script.apply_to(&other).await;
+    let refused = copy(&other, into, false, &quiet).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::AlreadyExists, "a newer state is another one");
+
+    let copied = copy(&from, into, false, &quiet).await.unwrap();
+    assert_eq!((copied.points, copied.resumed), (5_000 - held, held));
+    assert!(copied.diff.is_empty(), "{:?}", copied.diff);
+    assert_eq!(into.position(&cx()).await.unwrap(), Some(script.position(end)));
+    assert_eq!(state_of(into).await, state_of(&from).await);
 }
 
 #[cfg(feature = "qdrant")]

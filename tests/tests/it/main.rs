@@ -1,6 +1,7 @@
 //! Tests that cross crates.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod agreement;
 mod bad_input;
 mod copies;
 mod crash;

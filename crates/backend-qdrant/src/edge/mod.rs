@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 use self::files::Directory;
 use self::shard::Shard;
-use crate::engine::{Batch, Engine, Scroll};
+use crate::engine::{Batch, Description, Engine, Scroll};
 
 /// How an embedded store is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +140,15 @@ impl Engine for Edge {
 
     async fn collections(&self, _: &Context) -> Result<Vec<String>> {
         Ok(self.inner.shards.read().keys().map(|name| name.as_str().to_owned()).collect())
+    }
+
+    async fn describe(&self, _: &Context, name: &str) -> Result<Description> {
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "the collection {name} is in a directory that Mainstay alone writes to; nothing in it can be adopted"
+            ),
+        ))
     }
 
     async fn create(&self, cx: &Context, spec: &CollectionSpec) -> Result<()> {

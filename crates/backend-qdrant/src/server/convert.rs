@@ -214,7 +214,7 @@ fn of(operation: Operation) -> proto::PointsUpdateOperation {
 /// A batch as requests, each within the limits as long as one point is.
 pub fn operations(
     spec: &CollectionSpec,
-    batch: Batch,
+    batch: &Batch,
     most_points: usize,
     most_bytes: usize,
 ) -> Vec<Vec<proto::PointsUpdateOperation>> {
@@ -236,7 +236,7 @@ pub fn operations(
             bytes = 0;
         }
         bytes += size;
-        let stored = payload::pack(spec, version, &point.payload, point.text.as_deref());
+        let stored = payload::pack(spec, *version, &point.payload, point.text.as_deref());
         points.push(proto::PointStruct {
             id: Some(id_to_proto(point.id)),
             payload: payload_to_proto(&stored),
@@ -248,16 +248,16 @@ pub fn operations(
     }
     let (mut overwrites, mut bytes) = (Vec::new(), 0);
     for NewPayload { id, version, payload, text } in payloads {
-        let size = mainstay_core::point::payload_bytes(&payload) + text.as_ref().map_or(0, String::len);
+        let size = mainstay_core::point::payload_bytes(payload) + text.as_ref().map_or(0, String::len);
         if !overwrites.is_empty() && (overwrites.len() >= most_points || bytes + size > most_bytes) {
             requests.push(std::mem::take(&mut overwrites));
             bytes = 0;
         }
         bytes += size;
-        let stored = payload::pack(spec, version, &payload, text.as_deref());
+        let stored = payload::pack(spec, *version, payload, text.as_deref());
         overwrites.push(of(Operation::OverwritePayload(update::OverwritePayload {
             payload: payload_to_proto(&stored),
-            points_selector: Some(selector(vec![id_to_proto(id)])),
+            points_selector: Some(selector(vec![id_to_proto(*id)])),
             ..update::OverwritePayload::default()
         })));
     }

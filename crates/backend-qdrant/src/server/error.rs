@@ -51,10 +51,27 @@ fn brief(status: &Status) -> String {
     if text.is_empty() { format!("{:?}", status.code()) } else { text }
 }
 
+/// The error of a read. The caller's mistakes were found before, so what the server does not accept is something that
+/// it declines, such as what its strict mode does not allow; another member may answer.
+pub fn of_read(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Invalid => {
+            Error::new(ErrorKind::Unsupported, error.message().to_owned()).with_source(error)
+        }
+        _ => error,
+    }
+}
+
+/// What strict mode says of a collection or a machine that is full.
+const FULL: [&str; 2] = ["reached!", "exceeding the configured limit"];
+
 /// The error of a write. What the server will never take is rejected; of a write that got no answer nobody
 /// knows whether it landed.
 pub fn of_write(error: Error) -> Error {
     match error.kind() {
+        ErrorKind::Invalid if FULL.iter().any(|text| error.message().contains(text)) => {
+            Error::new(ErrorKind::StorageFull, error.message().to_owned()).with_source(error)
+        }
         ErrorKind::Invalid | ErrorKind::Unsupported => {
             Error::new(ErrorKind::Rejected, error.message().to_owned()).with_source(error)
         }
@@ -97,5 +114,12 @@ mod tests {
             assert_eq!(of_write(error).kind(), write, "{code:?}");
         }
         assert_eq!(of_write(of_status(Status::unavailable("x"))).effect(), Effect::Unknown);
+        assert_eq!(of_read(of_status(Status::invalid_argument("x"))).kind(), ErrorKind::Unsupported);
+        for text in [
+            "Wrong input: Max points count limit of 5 reached! Help: …",
+            "Wrong input: Disk usage is at 91% of total capacity, exceeding the configured limit of 90%",
+        ] {
+            assert_eq!(of_write(of_status(Status::invalid_argument(text))).kind(), ErrorKind::StorageFull);
+        }
     }
 }

@@ -2,8 +2,10 @@
 
 mod client;
 mod convert;
+mod describe;
 mod error;
 mod filter;
+mod limits;
 mod options;
 
 use std::collections::BTreeMap;
@@ -20,10 +22,11 @@ use qdrant_client::qdrant::{
 };
 
 use self::client::Nodes;
+use self::limits::{Limits, Met};
 pub use self::options::{
     CollectionOptions, Compression, Consistency, Ordering, QuantizationKind, Secret, ServerOptions,
 };
-use crate::engine::{Batch, Engine, Scroll};
+use crate::engine::{Batch, Description, Engine, Scroll};
 use crate::payload::VERSION;
 
 /// The collection that holds the control document.
@@ -40,6 +43,7 @@ const IDS_PER_REQUEST: usize = 1_000;
 pub struct Server {
     options: ServerOptions,
     nodes: Nodes,
+    limits: Met,
 }
 
 impl Server {
@@ -49,7 +53,7 @@ impl Server {
     /// `Invalid` for an option out of its range or a URL that is none.
     pub fn new(options: ServerOptions) -> Result<Self> {
         options.check()?;
-        Ok(Self { nodes: Nodes::new(&options)?, options })
+        Ok(Self { nodes: Nodes::new(&options)?, options, limits: Met::default() })
     }
 
     fn ordering(&self) -> Option<proto::WriteOrdering> {
@@ -122,13 +126,14 @@ impl Server {
         cx: &Context,
         name: &CollectionName,
         operations: Vec<proto::PointsUpdateOperation>,
+        limits: Limits,
     ) -> Result<()> {
         let request = UpdateBatchPoints {
             collection_name: name.as_str().into(),
             wait: Some(true),
             operations,
             ordering: self.ordering(),
-            timeout: convert::timeout(cx),
+            timeout: limits.timeout(cx),
         };
         let answer = self.nodes.points(cx, |mut api| {
             let request = request.clone();
@@ -152,7 +157,7 @@ impl Server {
             let request = request.clone();
             async move { api.get(request).await }
         });
-        Ok(answer.await?.result)
+        Ok(answer.await.map_err(error::of_read)?.result)
     }
 }
 
@@ -220,6 +225,11 @@ impl Engine for Server {
         Ok(collections.filter(|name| name != CONTROL).collect())
     }
 
+    async fn describe(&self, cx: &Context, name: &str) -> Result<Description> {
+        let points = self.count_by(cx, name, None).await?;
+        Ok(Description { points, spec: describe::spec(name, &self.info(cx, name).await?) })
+    }
+
     async fn create(&self, cx: &Context, spec: &CollectionSpec) -> Result<()> {
         if spec.name.as_str() == CONTROL {
             return Err(Error::new(
@@ -232,14 +242,7 @@ impl Engine for Server {
     }
 
     async fn index(&self, cx: &Context, spec: &CollectionSpec) -> Result<()> {
-        let info = self
-            .nodes
-            .collections(cx, |mut api| {
-                let request = GetCollectionInfoRequest { collection_name: spec.name.as_str().into() };
-                async move { api.get(request).await }
-            })
-            .await?;
-        let there = info.result.map(|info| info.payload_schema).unwrap_or_default();
+        let there = self.info(cx, spec.name.as_str()).await?.payload_schema;
         for request in convert::indexes(spec, self.ordering(), convert::timeout(cx)) {
             if !there.contains_key(&request.field_name) {
                 self.field_index(cx, request).await?;
@@ -278,12 +281,15 @@ impl Engine for Server {
     }
 
     async fn write(&self, cx: &Context, spec: &CollectionSpec, batch: Batch) -> Result<()> {
-        for operations in
-            convert::operations(spec, batch, self.options.batch_points, self.options.batch_bytes)
-        {
-            self.update(cx, &spec.name, operations).await?;
-        }
-        Ok(())
+        let batch = &batch;
+        self.within_limits(cx, spec.name.as_str(), |limits| async move {
+            let most_points = self.options.batch_points.min(limits.points);
+            for operations in convert::operations(spec, batch, most_points, self.options.batch_bytes) {
+                self.update(cx, &spec.name, operations, limits).await?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     async fn versions(
@@ -310,7 +316,7 @@ impl Engine for Server {
     }
 
     async fn count_from(&self, cx: &Context, name: &CollectionName, version: Lsn) -> Result<u64> {
-        self.count_by(cx, name, Some(filter::versions_from(version))).await
+        self.count_by(cx, name.as_str(), Some(filter::versions_from(version))).await
     }
 
     async fn get(
@@ -338,23 +344,7 @@ impl Engine for Server {
     }
 
     async fn scroll(&self, cx: &Context, spec: &CollectionSpec, scroll: &Scroll<'_>) -> Result<Vec<Record>> {
-        let request = ScrollPoints {
-            collection_name: spec.name.as_str().into(),
-            filter: scroll.filter.map(filter::to_proto),
-            offset: scroll.from.map(convert::id_to_proto),
-            limit: Some(u32::try_from(scroll.limit).unwrap_or(u32::MAX)),
-            with_payload: Some(convert::with_payload(scroll.fields)),
-            with_vectors: Some(convert::with_vectors(spec, scroll.fields)),
-            read_consistency: self.consistency(),
-            timeout: convert::timeout(cx),
-            ..ScrollPoints::default()
-        };
-        let answer = self.nodes.points(cx, |mut api| {
-            let request = request.clone();
-            async move { api.scroll(request).await }
-        });
-        let points = answer.await?.result;
-        points.into_iter().map(|point| convert::record(point.id, point.payload, point.vectors)).collect()
+        self.within_limits(cx, spec.name.as_str(), |limits| self.pages(cx, spec, scroll, limits)).await
     }
 
     async fn search(
@@ -370,18 +360,26 @@ impl Engine for Server {
             using: Some(query.using.as_str().to_owned()).filter(|name| !name.is_empty()),
             filter: query.filter.as_ref().map(filter::to_proto),
             params: Some(SearchParams { exact: Some(query.exact), ..SearchParams::default() }),
-            limit: Some(limit as u64),
             with_payload: Some(convert::with_payload(&query.fields)),
             with_vectors: Some(convert::with_vectors(spec, &query.fields)),
             read_consistency: self.consistency(),
-            timeout: convert::timeout(cx),
             ..QueryPoints::default()
         };
-        let answer = self.nodes.points(cx, |mut api| {
-            let request = request.clone();
-            async move { api.query(request).await }
-        });
-        let points = answer.await?.result;
+        let wanted = query.offset.saturating_add(query.limit);
+        let call = |limits: Limits| {
+            // More than is wanted serves to tell ties, which the server may not allow; what is wanted is asked for.
+            let most = limit.min(limits.hits.max(wanted));
+            let request =
+                QueryPoints { limit: Some(most as u64), timeout: limits.timeout(cx), ..request.clone() };
+            async move {
+                let answer = self.nodes.points(cx, |mut api| {
+                    let request = request.clone();
+                    async move { api.query(request).await }
+                });
+                Ok(answer.await.map_err(error::of_read)?.result)
+            }
+        };
+        let points = self.within_limits(cx, spec.name.as_str(), call).await?;
         let hits = points.into_iter().map(|point| {
             let Record { version, point: held } = convert::record(point.id, point.payload, point.vectors)?;
             Ok(Hit { score: point.score, version, point: held })
@@ -390,11 +388,11 @@ impl Engine for Server {
     }
 
     async fn count(&self, cx: &Context, name: &CollectionName, filter: Option<&Filter>) -> Result<u64> {
-        self.count_by(cx, name, filter.map(filter::to_proto)).await
+        self.count_by(cx, name.as_str(), filter.map(filter::to_proto)).await
     }
 
     async fn count_mixed(&self, cx: &Context, name: &CollectionName, path: &PayloadPath) -> Result<u64> {
-        self.count_by(cx, name, Some(filter::mixed_at(path))).await
+        self.count_by(cx, name.as_str(), Some(filter::mixed_at(path))).await
     }
 
     async fn flush(&self, _: &Context) -> Result<bool> {
@@ -411,25 +409,71 @@ impl Engine for Server {
 }
 
 impl Server {
-    async fn count_by(
+    /// A scroll in pages that the server allows.
+    async fn pages(
         &self,
         cx: &Context,
-        name: &CollectionName,
-        filter: Option<proto::Filter>,
-    ) -> Result<u64> {
+        spec: &CollectionSpec,
+        scroll: &Scroll<'_>,
+        limits: Limits,
+    ) -> Result<Vec<Record>> {
+        let mut records = Vec::new();
+        let mut offset = scroll.from.map(convert::id_to_proto);
+        loop {
+            let page = (scroll.limit - records.len()).min(limits.hits);
+            let request = ScrollPoints {
+                collection_name: spec.name.as_str().into(),
+                filter: scroll.filter.map(filter::to_proto),
+                offset,
+                limit: Some(u32::try_from(page).unwrap_or(u32::MAX)),
+                with_payload: Some(convert::with_payload(scroll.fields)),
+                with_vectors: Some(convert::with_vectors(spec, scroll.fields)),
+                read_consistency: self.consistency(),
+                timeout: limits.timeout(cx),
+                ..ScrollPoints::default()
+            };
+            let answer = self.nodes.points(cx, |mut api| {
+                let request = request.clone();
+                async move { api.scroll(request).await }
+            });
+            let answer = answer.await.map_err(error::of_read)?;
+            for point in answer.result {
+                records.push(convert::record(point.id, point.payload, point.vectors)?);
+            }
+            offset = answer.next_page_offset;
+            if offset.is_none() || records.len() >= scroll.limit {
+                return Ok(records);
+            }
+        }
+    }
+
+    async fn info(&self, cx: &Context, name: &str) -> Result<proto::CollectionInfo> {
+        let answer = self.nodes.collections(cx, |mut api| {
+            let request = GetCollectionInfoRequest { collection_name: name.into() };
+            async move { api.get(request).await }
+        });
+        Ok(answer.await?.result.unwrap_or_default())
+    }
+
+    async fn count_by(&self, cx: &Context, name: &str, filter: Option<proto::Filter>) -> Result<u64> {
         let request = CountPoints {
-            collection_name: name.as_str().into(),
+            collection_name: name.into(),
             filter,
             exact: Some(true),
             read_consistency: self.consistency(),
-            timeout: convert::timeout(cx),
             ..CountPoints::default()
         };
-        let answer = self.nodes.points(cx, |mut api| {
-            let request = request.clone();
-            async move { api.count(request).await }
-        });
-        Ok(answer.await?.result.map_or(0, |result| result.count))
+        let call = |limits: Limits| {
+            let request = CountPoints { timeout: limits.timeout(cx), ..request.clone() };
+            async move {
+                let answer = self.nodes.points(cx, |mut api| {
+                    let request = request.clone();
+                    async move { api.count(request).await }
+                });
+                Ok(answer.await.map_err(error::of_read)?.result)
+            }
+        };
+        Ok(self.within_limits(cx, name, call).await?.map_or(0, |result| result.count))
     }
 }
 

@@ -1,5 +1,6 @@
 //! One module per command.
 
+mod adopt;
 mod collections;
 mod config;
 mod demo;
@@ -65,6 +66,9 @@ async fn with_tier(command: Command, config: &Config, tier: &Tier, output: Outpu
         }
         Command::Export { collection, file, filter } => {
             export::run(tier, &collection, &file, filter.as_deref(), output).await?;
+        }
+        Command::Adopt { collections, member } => {
+            adopt::run(&collections, member.as_deref(), config, tier, output).await?;
         }
         Command::Drill(crate::args::DrillCommand::LoseMember { member, seconds }) => {
             return drill::lose_member(config, tier, member, seconds, output).await;

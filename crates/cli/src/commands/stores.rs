@@ -56,6 +56,7 @@ pub async fn copy(path: &Path, from: &str, into: &str, replace: bool, output: Ou
     let value = json!({
         "collections": copied.collections,
         "points": copied.points,
+        "resumed": copied.resumed,
         "seconds": copied.took.as_secs_f64(),
         "points_per_second": rate,
         "equal": copied.diff.is_empty(),
@@ -63,9 +64,14 @@ pub async fn copy(path: &Path, from: &str, into: &str, replace: bool, output: Ou
     });
     output.print(&value, || {
         let (collections, points) = (copied.collections, copied.points);
+        let before = match copied.resumed {
+            0 => String::new(),
+            before => format!(" (an earlier run copied {before})"),
+        };
         let seconds = copied.took.as_secs_f64();
-        let head =
-            format!("copied {points} points of {collections} collections in {seconds:.1} s ({rate:.0}/s)");
+        let head = format!(
+            "copied {points} points of {collections} collections in {seconds:.1} s ({rate:.0}/s){before}"
+        );
         format!("{head}\n{}", text(&copied.diff, &from.name, &into.name))
     });
     Ok(if copied.diff.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(3) })

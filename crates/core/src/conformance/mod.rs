@@ -66,6 +66,8 @@ macro_rules! conformance {
             a_restore_loads_the_state_of_another_store
             a_restore_while_the_source_moves_on_is_made_exact_by_the_log
             a_restore_out_of_order_is_refused
+            a_restore_that_was_cut_short_goes_on_from_what_was_saved
+            what_was_taken_over_from_another_store_has_to_be_loaded
             a_reopened_store_holds_what_was_flushed
             a_store_reopened_without_a_flush_is_never_ahead_of_its_data
             reads_go_on_while_entries_are_applied

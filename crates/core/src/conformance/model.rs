@@ -59,17 +59,22 @@ impl State {
         }
     }
 
-    fn apply(&mut self, entry: &Entry) {
+    fn apply(&mut self, entry: &Entry) -> Result<()> {
         let newer = |record: Option<&Record>| record.is_some_and(|record| record.version >= entry.lsn);
         match &entry.op {
             Op::CreateCollection(spec) => self.create(spec, entry.lsn),
+            Op::AdoptCollection { spec, .. } => {
+                if self.collections.get(&spec.name).is_none_or(|known| known.incarnation < entry.lsn) {
+                    return Err(Op::held_elsewhere(spec, entry.lsn));
+                }
+            }
             Op::DropCollection(collection) => {
                 if self.meant(collection).is_some() {
                     self.collections.remove(&collection.name);
                 }
             }
             Op::Upsert { collection, points } => {
-                let Some(collection) = self.meant(collection) else { return };
+                let Some(collection) = self.meant(collection) else { return Ok(()) };
                 for point in points {
                     if !newer(collection.records.get(&point.id)) {
                         let record = Record { version: entry.lsn, point: (**point).clone() };
@@ -78,7 +83,7 @@ impl State {
                 }
             }
             Op::Delete { collection, ids } => {
-                let Some(collection) = self.meant(collection) else { return };
+                let Some(collection) = self.meant(collection) else { return Ok(()) };
                 for id in ids {
                     if !newer(collection.records.get(id)) {
                         collection.records.remove(id);
@@ -86,7 +91,7 @@ impl State {
                 }
             }
             Op::PatchPayload { collection, ids, patch } => {
-                let Some(collection) = self.meant(collection) else { return };
+                let Some(collection) = self.meant(collection) else { return Ok(()) };
                 for id in ids {
                     if let Some(record) = collection.records.get_mut(id)
                         && record.version < entry.lsn
@@ -97,6 +102,7 @@ impl State {
                 }
             }
         }
+        Ok(())
     }
 }
 
@@ -121,8 +127,9 @@ impl VectorStore for ModelStore {
         }
         let mut reached = state.position.unwrap_or(Position::start(run.after().log));
         for entry in run.remaining(state.position.as_ref())? {
-            state.apply(entry);
+            state.apply(entry)?;
             reached = Position { lsn: entry.lsn, hash: entry.hash, ..reached };
+            state.position = Some(reached);
         }
         state.position = Some(reached);
         Ok(reached)
@@ -134,8 +141,8 @@ impl VectorStore for ModelStore {
 
     async fn restore(&self, _: &Context, step: RestoreStep<'_>) -> Result<()> {
         let mut state = self.state.lock();
-        if !state.open()?.restoring && !matches!(step, RestoreStep::Begin) {
-            return Err(Error::invalid("a restore starts with `Begin`"));
+        if !state.open()?.restoring && !matches!(step, RestoreStep::Begin | RestoreStep::Resume) {
+            return Err(Error::invalid("a restore starts with `Begin` or `Resume`"));
         }
         match step {
             RestoreStep::Begin => *state = State { restoring: true, ..State::default() },
@@ -145,6 +152,11 @@ impl VectorStore for ModelStore {
                 let meant = meant.ok_or_else(|| Error::invalid("points came before their collection"))?;
                 meant.records.extend(records.iter().map(|record| (record.point.id, record.clone())));
             }
+            RestoreStep::Save => {}
+            RestoreStep::Resume if state.position.is_some() => {
+                return Err(Error::invalid("a store with a position has no load to resume"));
+            }
+            RestoreStep::Resume => state.restoring = true,
             RestoreStep::Finish { position } => {
                 state.position = Some(position);
                 state.restoring = false;

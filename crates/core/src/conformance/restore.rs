@@ -3,10 +3,10 @@
 
 use super::script::{Script, cx, name, state_of};
 use super::{Generator, ModelStore, StoreFactory, cases};
-use crate::entry::{CollectionRef, Position};
+use crate::entry::{CollectionRef, Op, Position, StoreId};
 use crate::error::ErrorKind;
 use crate::id::Lsn;
-use crate::point::Point;
+use crate::point::{Point, Record};
 use crate::query::SearchQuery;
 use crate::spec::{CollectionSpec, Distance};
 use crate::store::{Durability, RestoreStep, VectorStore};
@@ -35,6 +35,69 @@ pub async fn a_restore_loads_the_state_of_another_store<F: StoreFactory>(factory
     Generator::new(4).history(10).apply_to(&store).await;
     copy(&model, &store, script.position(script.end())).await;
     assert_eq!(state_of(&store).await, state_of(&model).await);
+}
+
+/// What was saved of a restore is there after a crash, without a position, and the rest is added to it.
+pub async fn a_restore_that_was_cut_short_goes_on_from_what_was_saved<F: StoreFactory>(factory: &F) {
+    let (model, store) = (ModelStore::default(), factory.create().await);
+    let mut script = Script::new(1);
+    let docs = script.create(&CollectionSpec::dense(name("docs"), 2, Distance::Dot));
+    script.upsert(&docs, (0..20).map(|id| Point::new(id, vec![id as f32, 1.0])).collect());
+    script.apply_to(&model).await;
+    let whole = state_of(&model).await;
+    let (spec, incarnation, records) = &whole[0];
+    let points = |records| RestoreStep::Points { collection: &docs, records };
+    store.restore(&cx(), RestoreStep::Begin).await.unwrap();
+    store.restore(&cx(), RestoreStep::Collection { spec, incarnation: *incarnation }).await.unwrap();
+    store.restore(&cx(), points(&records[..8])).await.unwrap();
+    store.restore(&cx(), RestoreStep::Save).await.unwrap();
+    store.restore(&cx(), points(&records[8..12])).await.unwrap();
+    let store = match store.capabilities().durability {
+        Durability::Volatile => store,
+        Durability::OnFlush => factory.reopen(store).await.unwrap(),
+    };
+    assert_eq!(store.position(&cx()).await.unwrap(), None);
+    store.restore(&cx(), RestoreStep::Resume).await.unwrap();
+    assert_eq!(store.position(&cx()).await.unwrap(), None);
+    let held = state_of(&store).await;
+    assert_eq!((&held[0].0, held[0].1), (spec, *incarnation));
+    assert!(held[0].2.len() >= 8 && records.starts_with(&held[0].2), "{held:?}");
+    store.restore(&cx(), points(&records[held[0].2.len()..])).await.unwrap();
+    let position = script.position(script.end());
+    store.restore(&cx(), RestoreStep::Finish { position }).await.unwrap();
+    assert_eq!(store.position(&cx()).await.unwrap(), Some(position));
+    assert_eq!(state_of(&store).await, whole);
+    assert_eq!(store.restore(&cx(), RestoreStep::Resume).await.unwrap_err().kind(), ErrorKind::Invalid);
+}
+
+/// A collection that another store holds from before the log answers `LogGap` after what comes before it was
+/// applied; a store that was loaded beyond it passes it over.
+pub async fn what_was_taken_over_from_another_store_has_to_be_loaded<F: StoreFactory>(factory: &F) {
+    let (model, store) = (ModelStore::default(), factory.create().await);
+    let mut script = Script::new(1);
+    script.create(&CollectionSpec::dense(name("before"), 2, Distance::Dot));
+    let spec = CollectionSpec::dense(name("taken"), 2, Distance::Dot);
+    let op = Op::AdoptCollection { spec: spec.clone(), store: StoreId(uuid::Uuid::from_u128(1)) };
+    let taken = CollectionRef { name: name("taken"), incarnation: script.push(op) };
+    script.upsert(&taken, vec![Point::new(1, vec![1.0, 2.0])]);
+    let refused = store.apply(&cx(), &script.run(Lsn(0), Lsn(3))).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::LogGap);
+    assert_eq!(store.position(&cx()).await.unwrap(), Some(script.position(Lsn(1))));
+    assert_eq!(state_of(&store).await.len(), 1);
+
+    let records = [Record { version: Lsn::ZERO, point: Point::new(2, vec![3.0, 4.0]) }];
+    model.restore(&cx(), RestoreStep::Begin).await.unwrap();
+    let step = RestoreStep::Collection { spec: &spec, incarnation: taken.incarnation };
+    model.restore(&cx(), step).await.unwrap();
+    model.restore(&cx(), RestoreStep::Points { collection: &taken, records: &records }).await.unwrap();
+    model.restore(&cx(), RestoreStep::Finish { position: script.position(Lsn(1)) }).await.unwrap();
+    copy(&model, &store, script.position(Lsn(1))).await;
+    for store in [&model as &dyn VectorStore, &store] {
+        let reached = store.apply(&cx(), &script.run(Lsn(1), Lsn(3))).await.unwrap();
+        assert_eq!(reached, script.position(Lsn(3)));
+    }
+    assert_eq!(state_of(&store).await, state_of(&model).await);
+    assert_eq!(store.count(&cx(), &name("taken"), None).await.unwrap(), 2);
 }
 
 /// A state newer than its position is made exact by replaying the log from the position.

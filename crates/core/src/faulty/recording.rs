@@ -147,7 +147,7 @@ impl<S: VectorStore + ?Sized> VectorStore for Recording<S> {
 
     async fn restore(&self, cx: &Context, step: RestoreStep<'_>) -> Result<()> {
         let (collection, lsns) = match &step {
-            RestoreStep::Begin => (None, None),
+            RestoreStep::Begin | RestoreStep::Save | RestoreStep::Resume => (None, None),
             RestoreStep::Collection { spec, .. } => (Some(&spec.name), None),
             RestoreStep::Points { collection, .. } => (Some(&collection.name), None),
             RestoreStep::Finish { position } => (None, Some((position.lsn, position.lsn))),

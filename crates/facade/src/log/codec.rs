@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use mainstay_core::{
     CollectionName, CollectionRef, CollectionSpec, Distance, Entry, EntryHash, Error, ErrorKind, Lsn, Op,
-    Payload, PayloadIndex, PayloadPatch, Point, PointId, Result, SparseVector, Vector, VectorName,
+    Payload, PayloadIndex, PayloadPatch, Point, PointId, Result, SparseVector, StoreId, Vector, VectorName,
     VectorSpec,
 };
 use serde::{Deserialize, Serialize};
@@ -102,6 +102,8 @@ enum WireOp {
     Upsert(WireRef, Vec<WirePoint>),
     Delete(WireRef, Vec<WireId>),
     Patch(WireRef, Vec<WireId>, WirePatch),
+    /// The spec, and the id of the store that holds the points.
+    Adopt(WireSpec, u128),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -155,6 +157,7 @@ impl WireOp {
     fn of(op: &Op) -> Result<Self> {
         Ok(match op {
             Op::CreateCollection(spec) => Self::Create(WireSpec::of(spec)),
+            Op::AdoptCollection { spec, store } => Self::Adopt(WireSpec::of(spec), store.0.as_u128()),
             Op::DropCollection(collection) => Self::Drop(WireRef::of(collection)),
             Op::Upsert { collection, points } => {
                 let points = points.iter().map(|point| WirePoint::of(point)).collect::<Result<_>>()?;
@@ -171,6 +174,9 @@ impl WireOp {
         let ids = |wire: Vec<WireId>| wire.into_iter().map(PointId::from).collect();
         Ok(match self {
             Self::Create(spec) => Op::CreateCollection(spec.into_spec()?),
+            Self::Adopt(spec, store) => {
+                Op::AdoptCollection { spec: spec.into_spec()?, store: StoreId(uuid::Uuid::from_u128(store)) }
+            }
             Self::Drop(collection) => Op::DropCollection(collection.into_ref()?),
             Self::Upsert(collection, points) => Op::Upsert {
                 collection: collection.into_ref()?,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mainstay_core::{
     CollectionName, CollectionRef, CollectionSpec, Distance, ErrorKind, Lsn, Op, PayloadPatch, Point,
-    PointId, Position, SparseVector, Vector, VectorName, VectorSpec,
+    PointId, Position, SparseVector, StoreId, Vector, VectorName, VectorSpec,
 };
 use proptest::prelude::*;
 
@@ -149,6 +149,11 @@ async fn a_full_log_refuses_and_goes_on_after_a_cut() {
 
 fn arbitrary_op() -> impl Strategy<Value = Op> {
     let collection = || CollectionRef { name: CollectionName::new("c-1.x").unwrap(), incarnation: Lsn(77) };
+    let spec = || {
+        CollectionSpec::dense(CollectionName::new("c").unwrap(), 7, Distance::Manhattan)
+            .with_vector(VectorName::new("s").unwrap(), VectorSpec::Sparse)
+            .with_payload_index("a.b".parse().unwrap(), mainstay_core::PayloadIndex::Datetime)
+    };
     let id = prop_oneof![
         any::<u64>().prop_map(PointId::Num),
         any::<u128>().prop_map(|u| PointId::Uuid(uuid::Uuid::from_u128(u)))
@@ -195,11 +200,11 @@ fn arbitrary_op() -> impl Strategy<Value = Op> {
             patch: PayloadPatch::Set(payload)
         }),
         Just(Op::DropCollection(collection())),
-        Just(Op::CreateCollection(
-            CollectionSpec::dense(CollectionName::new("c").unwrap(), 7, Distance::Manhattan)
-                .with_vector(VectorName::new("s").unwrap(), VectorSpec::Sparse)
-                .with_payload_index("a.b".parse().unwrap(), mainstay_core::PayloadIndex::Datetime)
-        )),
+        Just(Op::CreateCollection(spec())),
+        any::<u128>().prop_map(move |id| Op::AdoptCollection {
+            spec: spec(),
+            store: StoreId(uuid::Uuid::from_u128(id))
+        }),
     ]
 }
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_core::{BreakerState, Context, Error, ErrorKind, Lsn, Position, Run, VectorStore};
+use mainstay_core::{BreakerState, Context, Error, ErrorKind, Lsn, Op, Position, Run, VectorStore};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -58,6 +58,8 @@ enum Ended {
     Closing,
     /// Ask the store for its position again.
     Resettle,
+    /// What this entry brings cannot be replayed: load the store from a member that is at it or beyond.
+    Load(Lsn),
     /// The store failed.
     Failed(Error),
 }
@@ -77,17 +79,23 @@ impl Applier {
         let mut internal_failures = 0;
         while !self.is_closing() {
             let before = self.member().cursor();
-            let ended = match self.settle().await {
+            let mut ended = match self.settle().await {
                 Ok(Some(position)) => self.follow(position).await,
                 Ok(None) => Ended::Closing,
                 Err(error) => Ended::Failed(error),
             };
+            if let Ended::Load(lsn) = ended {
+                ended = match self.bootstrap(lsn).await {
+                    Ok(_) => Ended::Resettle,
+                    Err(error) => Ended::Failed(error),
+                };
+            }
             if self.member().cursor() > before {
                 (pause, internal_failures) = (FIRST_PAUSE, 0);
             }
             let error = match ended {
                 Ended::Closing => break,
-                Ended::Resettle => continue,
+                Ended::Resettle | Ended::Load(_) => continue,
                 Ended::Failed(error) => error,
             };
             internal_failures += u32::from(error.kind() == ErrorKind::Internal);
@@ -141,7 +149,7 @@ impl Applier {
         let Some(position) = position else {
             member.set_cursor(Lsn::ZERO);
             member.set_durable(Lsn::ZERO);
-            return if start.lsn == Lsn::ZERO { Ok(Some(start)) } else { self.bootstrap().await };
+            return if start.lsn == Lsn::ZERO { Ok(Some(start)) } else { self.bootstrap(start.lsn).await };
         };
         let identity = self.log.identity();
         if position.log != identity {
@@ -168,7 +176,7 @@ impl Applier {
         }
         if position.lsn < start.lsn {
             tracing::warn!(member = %member.name(), at = %position.lsn, log_starts_after = %start.lsn, "behind the log");
-            return self.bootstrap().await;
+            return self.bootstrap(start.lsn).await;
         }
         let known = self.log.position_at(position.lsn).await?;
         if known.hash != position.hash {
@@ -187,11 +195,12 @@ impl Applier {
         Ok(Some(position))
     }
 
-    async fn bootstrap(&mut self) -> Result<Option<Position>, Error> {
+    /// Loads the store from a member that is at this entry or beyond. `None` if the tier closes meanwhile.
+    async fn bootstrap(&mut self, at_least: Lsn) -> Result<Option<Position>, Error> {
         self.member().set_state(MemberState::Bootstrapping);
         let mut closing = self.closing.clone();
         let loaded = tokio::select! {
-            loaded = bootstrap::load(&self.members, self.index, &*self.log) => loaded?,
+            loaded = bootstrap::load(&self.members, self.index, &*self.log, at_least) => loaded?,
             () = until_closing(&mut closing) => return Ok(None),
         };
         self.member().set_cursor(loaded.lsn);
@@ -269,7 +278,7 @@ impl Applier {
                 }
                 // The store is not where we thought; it says where it is.
                 Err(error) if error.kind() == ErrorKind::LogGap => {
-                    return self.after_gap(position, error).await;
+                    return self.after_gap(position, &run, error).await;
                 }
                 Err(error) => return Ended::Failed(error),
             }
@@ -283,12 +292,17 @@ impl Applier {
     }
 
     /// A gap is settled again if the store has moved; a store that stands where we thought and
-    /// refuses the run all the same is broken.
-    async fn after_gap(&self, thought: Position, error: Error) -> Ended {
-        match self.member().store().position(&Context::within(CHECK_TIMEOUT)).await {
-            Ok(Some(said)) if said == thought => Ended::Failed(error),
-            Ok(_) => Ended::Resettle,
-            Err(error) => Ended::Failed(error),
+    /// refuses the run all the same is broken, unless the next entry is one that it cannot replay.
+    async fn after_gap(&self, thought: Position, run: &Run, error: Error) -> Ended {
+        let said = match self.member().store().position(&Context::within(CHECK_TIMEOUT)).await {
+            Ok(said) => said,
+            Err(error) => return Ended::Failed(error),
+        };
+        let next = said.map_or(Lsn(1), |position| position.lsn.next());
+        match run.entries().iter().find(|entry| entry.lsn == next).map(|entry| &entry.op) {
+            Some(Op::AdoptCollection { .. }) => Ended::Load(next),
+            _ if said == Some(thought) => Ended::Failed(error),
+            _ => Ended::Resettle,
         }
     }
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_core::{
-    CollectionRef, Context, Error, ErrorKind, Fields, Position, RestoreStep, Result, ScrollQuery, VectorStore,
+    CollectionRef, Context, Error, ErrorKind, Fields, Lsn, Position, RestoreStep, Result, ScrollQuery,
+    VectorStore,
 };
 
 use crate::log::Log;
@@ -22,17 +23,21 @@ const PAGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Ending a load includes making all of it durable.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Loads member `target` and answers the position that it continues from.
+/// Loads member `target` from one that is at entry `at_least` or beyond, and answers the position that it
+/// continues from.
 ///
 /// # Errors
 /// `Unavailable` if no member can be read from; whatever the source or the target run into.
-pub async fn load(members: &[Arc<Member>], target: usize, log: &dyn Log) -> Result<Position> {
+pub async fn load(members: &[Arc<Member>], target: usize, log: &dyn Log, at_least: Lsn) -> Result<Position> {
     let views: Vec<_> = members.iter().map(|member| member.view()).collect();
-    let first = log.checkpoint().position.lsn;
+    let first = log.checkpoint().position.lsn.max(at_least);
     let Some(source) = route::bootstrap_source(&views, target, first) else {
         return Err(Error::new(
             ErrorKind::Unavailable,
-            format!("the log starts after entry {first}, and no other member can be read to load this one"),
+            format!(
+                "what the log says up to entry {first} cannot be replayed, and no other member that is there can \
+                 be read to load this one"
+            ),
         ));
     };
     let (source, target) = (&members[source], &members[target]);

@@ -30,7 +30,7 @@ use std::time::Duration;
 use mainstay_core::digest::{CollectionDigest, digest_store};
 use mainstay_core::{
     CollectionName, CollectionSpec, Context, Error, ErrorKind, Fields, Filter, Guarded, Hit, Lsn, Payload,
-    PayloadPath, Point, PointId, Record, Result, ScrollPage, ScrollQuery, SearchQuery, VectorStore,
+    PayloadPath, Point, PointId, Record, Result, ScrollPage, ScrollQuery, SearchQuery, StoreId, VectorStore,
 };
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
@@ -233,6 +233,16 @@ impl Tier {
     /// [`upsert`](Self::upsert).
     pub async fn create_collection(&self, spec: CollectionSpec) -> Result<Written> {
         Arc::clone(self.shared()).create_collection(spec).await
+    }
+
+    /// Takes over a collection with the points that one member's store holds already, such as a Qdrant collection
+    /// that another program wrote. Its points, whose version is 0, are the base of the collection; the other
+    /// members are loaded from that member. `store` is what the store calls itself.
+    ///
+    /// # Errors
+    /// As [`create_collection`](Self::create_collection).
+    pub async fn adopt_collection(&self, spec: CollectionSpec, store: StoreId) -> Result<Written> {
+        Arc::clone(self.shared()).adopt_collection(spec, store).await
     }
 
     /// Drops a collection with all its points.

@@ -7,7 +7,7 @@ use mainstay_core::query::unique_ids;
 use mainstay_core::spec::check_payload_depth;
 use mainstay_core::{
     CollectionName, CollectionSpec, Context, Effect, Error, ErrorKind, Fields, Filter, Lsn, Op, Payload,
-    PayloadPatch, PayloadPath, Point, PointId, Result, ScrollQuery,
+    PayloadPatch, PayloadPath, Point, PointId, Result, ScrollQuery, StoreId,
 };
 use tokio::time::timeout_at;
 
@@ -23,6 +23,18 @@ pub const MAX_POINT_BYTES: usize = MAX_ENTRY_BYTES / 2;
 
 impl Shared {
     pub(crate) async fn create_collection(self: Arc<Self>, spec: CollectionSpec) -> Result<Written> {
+        self.new_collection(spec.clone(), Op::CreateCollection(spec)).await
+    }
+
+    pub(crate) async fn adopt_collection(
+        self: Arc<Self>,
+        spec: CollectionSpec,
+        store: StoreId,
+    ) -> Result<Written> {
+        self.new_collection(spec.clone(), Op::AdoptCollection { spec, store }).await
+    }
+
+    async fn new_collection(self: Arc<Self>, spec: CollectionSpec, op: Op) -> Result<Written> {
         spec.check()?;
         let shared = Arc::clone(&self);
         // Owned by the tier, not by the caller: a caller that stops waiting must not leave the
@@ -30,7 +42,6 @@ impl Shared {
         let lsn = self
             .own(async move {
                 let claim = shared.catalog.claim_new(&spec.name)?;
-                let op = Op::CreateCollection(spec.clone());
                 let lsn = shared.append(vec![op.clone()]).await?;
                 claim.logged(lsn, &op);
                 Ok(lsn)

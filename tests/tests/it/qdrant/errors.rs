@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use mainstay_core::conformance::Script;
 use mainstay_core::{
-    CollectionName, CollectionSpec, Context, Distance, ErrorKind, Point, SearchQuery, VectorStore,
+    CollectionName, CollectionSpec, Context, Distance, ErrorKind, Lsn, Point, ScrollQuery, SearchQuery,
+    VectorStore,
 };
 use mainstay_qdrant::{QdrantStore, Secret, ServerOptions};
-use qdrant_client::qdrant::{CreateCollectionBuilder, VectorParamsBuilder};
+use qdrant_client::qdrant::{
+    CreateCollectionBuilder, StrictModeConfigBuilder, UpdateCollectionBuilder, VectorParamsBuilder,
+};
 
 use super::server::Server;
 
@@ -129,4 +132,31 @@ async fn a_second_store_on_the_server_makes_the_first_one_look_again() {
     script.upsert(&docs, vec![Point::new(99, vec![1.0, 1.0])]);
     second.apply(&cx(), &script.run(at, script.end())).await.unwrap();
     assert_eq!(first.position(&cx()).await.unwrap(), Some(script.position(script.end())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limits_of_strict_mode_are_kept_and_what_it_declines_is_no_fault_of_the_caller() {
+    let server = Server::start().await;
+    let store = connect(&server).await;
+    let mut script = Script::new(1);
+    let docs = script.create(&CollectionSpec::dense(docs(), 2, Distance::Dot));
+    store.apply(&cx(), &script.run(Lsn(0), Lsn(1))).await.unwrap();
+    let strict = StrictModeConfigBuilder::default()
+        .enabled(true)
+        .upsert_max_batchsize(7)
+        .max_query_limit(12)
+        .max_timeout(2)
+        .search_allow_exact(false);
+    let update = UpdateCollectionBuilder::new("docs").strict_mode_config(strict);
+    server.client().update_collection(update).await.unwrap();
+    script.upsert(&docs, (0..50).map(|id| Point::new(id, vec![id as f32, 1.0])).collect());
+    store.apply(&cx(), &script.run(Lsn(1), Lsn(2))).await.unwrap();
+    let page = ScrollQuery { limit: 30, ..ScrollQuery::default() };
+    assert_eq!(store.scroll(&cx(), &docs.name, &page).await.unwrap().records.len(), 30);
+    let search = |limit: usize| SearchQuery::new(vec![1.0, 0.0]).with_limit(limit);
+    assert_eq!(store.search(&cx(), &docs.name, &search(12)).await.unwrap().len(), 12);
+    for declined in [search(13), search(3).exact()] {
+        let error = store.search(&cx(), &docs.name, &declined).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "the next member is asked: {error}");
+    }
 }

@@ -1,4 +1,4 @@
-//! The vectors that are measured with.
+//! Vectors to measure with.
 
 use std::fs::File;
 use std::path::Path;
@@ -38,6 +38,11 @@ impl Dataset {
 
     /// 20,000 points in 200 clusters of 384 dimensions, and 300 queries near some of them.
     pub fn generated() -> Self {
+        Self::clusters(20_000, 300)
+    }
+
+    /// So many points in 200 clusters of 384 dimensions, and so many queries near some of them.
+    pub fn clusters(points: usize, queries: usize) -> Self {
         let mut rng = StdRng::seed_from_u64(1);
         let mut random = |around: Option<&Vec<f32>>| {
             let vector: Vec<f32> = (0..384)
@@ -48,8 +53,8 @@ impl Dataset {
             normalized(vector)
         };
         let centers: Vec<_> = (0..200).map(|_| random(None)).collect();
-        let points = (0..20_000).map(|i| random(centers.get(i % 200))).collect();
-        let queries = (0..300).map(|i| random(centers.get(i % 200))).collect();
+        let points = (0..points).map(|i| random(centers.get(i % 200))).collect();
+        let queries = (0..queries).map(|i| random(centers.get(i % 200))).collect();
         Self { points, queries }
     }
 }
