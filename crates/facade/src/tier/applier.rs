@@ -265,6 +265,11 @@ impl Applier {
                 Ok(reached) if reached.lsn > position.lsn => {
                     position = reached;
                     member.set_cursor(position.lsn);
+                    // Only what came during this run is missing. Writers that wait for the member from now on keep to
+                    // its pace; without that, one slower than they are would never be live again.
+                    if position.lsn >= log_end {
+                        member.set_state(MemberState::Live);
+                    }
                 }
                 Ok(reached) => {
                     return Ended::Failed(Error::new(

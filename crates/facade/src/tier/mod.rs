@@ -25,6 +25,7 @@ mod write;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mainstay_core::digest::{CollectionDigest, digest_store};
@@ -138,6 +139,8 @@ pub(crate) struct Shared {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) catalog: Catalog,
     pub(crate) members: Arc<[Arc<Member>]>,
+    /// The last entry that a writer was told is done.
+    acked: AtomicU64,
     changes: StateChanges,
     closing: watch::Receiver<bool>,
     owned: Mutex<JoinSet<()>>,
@@ -189,6 +192,7 @@ impl Tier {
             log,
             catalog,
             members,
+            acked: AtomicU64::new(0),
             changes,
             closing: closing_receiver.clone(),
             owned: Mutex::new(JoinSet::new()),

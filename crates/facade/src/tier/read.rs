@@ -222,7 +222,7 @@ impl<'a> Reader<'a> {
     }
 
     fn order(&self, views: &[View]) -> Vec<usize> {
-        let mut order = route::read_order(views, self.at_least);
+        let mut order = route::read_order(views, self.at_least, self.tier.acked());
         if let Some(only) = self.from {
             order.retain(|index| *index == only);
         }

@@ -271,6 +271,45 @@ async fn a_member_that_lacks_a_collection_still_to_come_does_not_deny_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_primary_slower_than_the_writers_comes_back_and_no_read_is_behind_an_acked_write() {
+    let Pair { tier, primary, .. } = pair().await;
+    primary.set_down(true);
+    tier.upsert(&docs(), vec![point(0, 0.0)]).await.unwrap();
+    let write = |writer: u64| {
+        let tier = tier.clone();
+        async move {
+            let (mut standby, mut back) = (0, 0);
+            for n in 1_u64.. {
+                let id = n * 10 + writer;
+                tier.upsert(&docs(), vec![point(id, 0.5)]).await.unwrap();
+                // In between, the primary may become live again.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                let answer = tier.get(&docs(), &[id.into()], &Fields::NONE).await.unwrap();
+                assert_eq!(answer.value.len(), 1, "{id} was acked, {} does not have it", answer.served_by);
+                match answer.served_by.as_str() {
+                    "primary" => back += 1,
+                    _ => standby += 1,
+                }
+                if back >= 20 {
+                    break;
+                }
+            }
+            standby
+        }
+    };
+    let writing: Vec<_> = (0..8).map(|writer| tokio::spawn(write(writer))).collect();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    primary.heal();
+    // Ten times slower than a writer.
+    primary.fail_next_of(Operation::Apply, u64::MAX, Fault::Delay(Duration::from_millis(10)));
+    for writer in writing {
+        let standby = tokio::time::timeout(MINUTE, writer).await.expect("the primary came back").unwrap();
+        assert!(standby > 500, "{standby}");
+    }
+    assert_equal_members(&tier, &["primary", "secondary"]).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_read_beyond_the_log_is_the_callers_mistake() {
     let Pair { tier, .. } = pair().await;
     let reader = tier.reader().at_least(Lsn(99));

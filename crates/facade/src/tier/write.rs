@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use mainstay_core::query::unique_ids;
 use mainstay_core::spec::check_payload_depth;
@@ -218,6 +219,10 @@ impl Shared {
         let mut moved = self.follow_members();
         loop {
             if self.is_acked(lsn) {
+                // Journal acks promise nothing to readers who do not ask for the LSN.
+                if self.options.ack != Ack::Journal {
+                    self.acked.fetch_max(lsn.0, Ordering::Relaxed);
+                }
                 return Ok(Written { lsn, points });
             }
             let unknown = |kind, why: &str| {
@@ -231,6 +236,11 @@ impl Shared {
                 return unknown(ErrorKind::Timeout, "no active member had applied it by the deadline");
             }
         }
+    }
+
+    /// Every write up to this one is visible to a reader of a member that holds it.
+    pub(crate) fn acked(&self) -> Lsn {
+        Lsn(self.acked.load(Ordering::Relaxed))
     }
 
     fn is_acked(&self, lsn: Lsn) -> bool {
