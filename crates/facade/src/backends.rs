@@ -29,6 +29,8 @@ pub fn tier_options(config: &Config) -> TierOptions {
     TierOptions {
         ack: config.tier.ack,
         deadline: config.tier.deadline,
+        read: config.tier.read,
+        hedge_after: config.tier.hedge_after,
         max_batch_points: config.tier.max_batch_points,
         max_batch_bytes: usize::try_from(config.tier.max_batch_bytes).unwrap_or(usize::MAX),
         log_max_bytes: config.log.max_bytes,

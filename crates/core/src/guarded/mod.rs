@@ -13,6 +13,7 @@
 //! A dropped future gives back its slot and its breaker permit.
 
 mod bulkhead;
+mod latency;
 mod operation;
 mod options;
 
@@ -27,6 +28,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use self::bulkhead::Bulkhead;
+pub use self::latency::Latency;
 use self::operation::Counters;
 pub use self::operation::{Operation, OperationMetrics};
 pub use self::options::{GuardOptions, MAX_CALLS, MAX_TIMEOUT};
@@ -109,6 +111,11 @@ impl<S: VectorStore + ?Sized> Guarded<S> {
     /// The breaker, for its state and for operators.
     pub fn breaker(&self) -> &Breaker {
         &self.breaker
+    }
+
+    /// How long calls of one operation that went well took lately, waiting included.
+    pub fn latency(&self, operation: Operation) -> &Latency {
+        self.counters.latency(operation)
     }
 
     /// What was counted so far.

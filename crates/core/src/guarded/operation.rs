@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::latency::Latency;
+
 /// The asynchronous operations of [`VectorStore`](crate::VectorStore).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operation {
@@ -104,16 +106,18 @@ impl OperationMetrics {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Cells {
     calls: AtomicU64,
     answered: AtomicU64,
     errors: AtomicU64,
     latency_ns: AtomicU64,
+    /// Of calls that went well.
+    latency: Latency,
 }
 
 /// Counters for every operation; each cell stands alone.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Counters([Cells; Operation::ALL.len()]);
 
 impl Counters {
@@ -126,9 +130,15 @@ impl Counters {
         cells.answered.fetch_add(1, Ordering::Relaxed);
         if failed {
             cells.errors.fetch_add(1, Ordering::Relaxed);
+        } else {
+            cells.latency.record(took);
         }
         let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         cells.latency_ns.fetch_add(took_ns, Ordering::Relaxed);
+    }
+
+    pub(super) fn latency(&self, operation: Operation) -> &Latency {
+        &self.0[operation as usize].latency
     }
 
     pub(super) fn metrics(&self, operation: Operation) -> OperationMetrics {

@@ -85,6 +85,7 @@ impl Checks<'_> {
     fn tier(&mut self) {
         let tier = &self.config.tier;
         self.duration("tier.deadline", tier.deadline);
+        super::reads::check(tier.hedge_after).into_iter().for_each(|problem| self.report(problem));
         self.size("tier.max_batch_bytes", tier.max_batch_bytes, BATCH_BYTES);
         self.count("tier.max_batch_points", tier.max_batch_points, 1..=1_000_000);
     }

@@ -12,6 +12,7 @@ mod parse;
 mod problem;
 mod qdrant;
 mod read;
+mod reads;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -25,6 +26,7 @@ pub use qdrant::{
     Compression, KeySource, Placement, QdrantConfig, QdrantPlace, ReadConsistency, VectorQuantization,
     WriteOrdering,
 };
+pub use reads::{HedgeAfter, ReadPolicy};
 
 /// What `log.path` says for a log that is kept in memory alone.
 pub const IN_MEMORY: &str = ":memory:";
@@ -59,6 +61,10 @@ pub struct TierConfig {
     /// How long a call may take when the caller sets no deadline. 5 s: time for a slow member to
     /// time out and the next one to answer, short of what a person waits for.
     pub deadline: Duration,
+    /// Which member a read asks first.
+    pub read: ReadPolicy,
+    /// When a read that is not answered yet asks the next member too.
+    pub hedge_after: HedgeAfter,
     /// Most bytes of points in one write. 8 MiB: one log entry stays cheap to hold and to replay.
     pub max_batch_bytes: u64,
     /// Most points in one write. 10,000: what the stores apply in well under a second.
@@ -71,6 +77,8 @@ impl Default for TierConfig {
             members: Vec::new(),
             ack: Ack::Active,
             deadline: Duration::from_secs(5),
+            read: ReadPolicy::default(),
+            hedge_after: HedgeAfter::default(),
             max_batch_bytes: 8 << 20,
             max_batch_points: 10_000,
         }

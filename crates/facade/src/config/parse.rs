@@ -8,6 +8,7 @@ use super::layers::Layers;
 use super::problem::{ConfigErrors, Origin, Problem, did_you_mean};
 use super::qdrant;
 use super::read::{Reader, SECTIONS, Section};
+use super::reads;
 use super::{
     Ack, BACKENDS, BackendConfig, Config, LanceConfig, MemberConfig, MemoryConfig, Quantization, Sync,
 };
@@ -56,6 +57,7 @@ fn read(reader: &Reader<'_>) -> Config {
     tier.list("members", &mut config.tier.members);
     tier.word("ack", &Ack::WORDS, &mut config.tier.ack);
     tier.duration("deadline", &mut config.tier.deadline);
+    reads::read(&mut tier, &mut config.tier.read, &mut config.tier.hedge_after);
     tier.size("max_batch_bytes", &mut config.tier.max_batch_bytes);
     tier.count("max_batch_points", &mut config.tier.max_batch_points);
     tier.finish(belongs_to_section);

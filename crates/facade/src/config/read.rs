@@ -12,7 +12,7 @@ use super::problem::{Origin, Problem, did_you_mean};
 
 /// The sections of a config and their keys, for suggestions; `members` has keys of the user's own.
 pub(super) const SECTIONS: [(&str, &[&str]); 5] = [
-    ("tier", &["members", "ack", "deadline", "max_batch_bytes", "max_batch_points"]),
+    ("tier", &["members", "ack", "deadline", "read", "hedge_after", "max_batch_bytes", "max_batch_points"]),
     ("members", &[]),
     ("log", &["path", "sync", "sync_interval", "max_bytes"]),
     ("breaker", &["failure_threshold", "success_threshold", "reset_timeout"]),

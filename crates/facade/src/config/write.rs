@@ -15,6 +15,8 @@ impl Config {
         out.key("members", format!("[{}]", members.join(", ")));
         out.key("ack", quoted(self.tier.ack.as_str()));
         out.key("deadline", quoted(&duration_text(self.tier.deadline)));
+        out.key("read", quoted(self.tier.read.as_str()));
+        out.key("hedge_after", quoted(&self.tier.hedge_after.text()));
         out.key("max_batch_bytes", quoted(&size_text(self.tier.max_batch_bytes)));
         out.key("max_batch_points", self.tier.max_batch_points);
         for (name, member) in &self.members {

@@ -25,7 +25,7 @@ mod write;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use mainstay_core::digest::{CollectionDigest, digest_store};
@@ -45,7 +45,7 @@ pub use status::{LogStatus, MemberStatus, Status};
 use crate::answer::{Answer, MemberName, Written};
 use crate::backends;
 use crate::catalog::Catalog;
-use crate::config::{Ack, Config};
+use crate::config::{Ack, Config, HedgeAfter, ReadPolicy};
 use crate::log::Log;
 use applier::{Applier, Pace};
 use member::{Member, StateChanges};
@@ -64,6 +64,10 @@ pub struct TierOptions {
     pub ack: Ack,
     /// Every call answers by then.
     pub deadline: Duration,
+    /// Which member a read asks first.
+    pub read: ReadPolicy,
+    /// When a read that is not answered yet asks the next member too.
+    pub hedge_after: HedgeAfter,
     /// Most points in one upsert.
     pub max_batch_points: usize,
     /// Most bytes in one upsert.
@@ -83,6 +87,8 @@ impl Default for TierOptions {
         Self {
             ack: Ack::Active,
             deadline: Duration::from_secs(5),
+            read: ReadPolicy::default(),
+            hedge_after: HedgeAfter::default(),
             max_batch_points: 10_000,
             max_batch_bytes: 8 << 20,
             log_max_bytes: 1 << 30,

@@ -3,20 +3,27 @@
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
 use mainstay_core::query::{check_limit, unique_ids};
 use mainstay_core::{
-    CollectionName, Context, Error, ErrorKind, Fields, Filter, Guarded, Hit, Lsn, PointId, Record, Result,
-    ScrollPage, ScrollQuery, SearchQuery, VectorStore,
+    CollectionName, Context, Error, ErrorKind, Fields, Filter, Guarded, Hit, Lsn, Operation, PointId, Record,
+    Result, ScrollPage, ScrollQuery, SearchQuery, VectorStore,
 };
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 
-use crate::answer::Answer;
+use crate::answer::{Answer, ServiceLevel};
+use crate::config::{HedgeAfter, ReadPolicy};
 use crate::tier::Shared;
 use crate::tier::member::Member;
 use crate::tier::route::{self, View};
 
 /// Most ids in one `get` or delete.
 pub const MAX_IDS: usize = 10_000;
+
+/// A hedge by percentile waits at least this long: what a busy scheduler may take from any call.
+const SHORTEST_HEDGE: Duration = Duration::from_millis(5);
+/// How long it waits for a member of whose times nothing is known.
+const UNKNOWN_HEDGE: Duration = Duration::from_millis(100);
 
 /// Reads with conditions: at least an LSN, by a deadline, from one member.
 #[derive(Clone, Copy)]
@@ -68,8 +75,10 @@ impl<'a> Reader<'a> {
             filter.check()?;
         }
         let query = &query.admit(&spec)?;
-        self.ask("search", |store, cx| Box::pin(async move { store.search(&cx, collection, query).await }))
-            .await
+        self.ask(Operation::Search, |store, cx| {
+            Box::pin(async move { store.search(&cx, collection, query).await })
+        })
+        .await
     }
 
     /// The points with these ids that are there.
@@ -85,8 +94,10 @@ impl<'a> Reader<'a> {
         self.tier.catalog.get(collection)?;
         check_ids(ids)?;
         let ids = &unique_ids(ids);
-        self.ask("get", |store, cx| Box::pin(async move { store.get(&cx, collection, ids, fields).await }))
-            .await
+        self.ask(Operation::Get, |store, cx| {
+            Box::pin(async move { store.get(&cx, collection, ids, fields).await })
+        })
+        .await
     }
 
     /// A page of points, ids ascending.
@@ -103,8 +114,10 @@ impl<'a> Reader<'a> {
         if let Some(filter) = &query.filter {
             filter.check()?;
         }
-        self.ask("scroll", |store, cx| Box::pin(async move { store.scroll(&cx, collection, query).await }))
-            .await
+        self.ask(Operation::Scroll, |store, cx| {
+            Box::pin(async move { store.scroll(&cx, collection, query).await })
+        })
+        .await
     }
 
     /// How many points there are, or how many of them a filter accepts.
@@ -116,28 +129,66 @@ impl<'a> Reader<'a> {
         if let Some(filter) = filter {
             filter.check()?;
         }
-        self.ask("count", |store, cx| Box::pin(async move { store.count(&cx, collection, filter).await }))
-            .await
+        self.ask(Operation::Count, |store, cx| {
+            Box::pin(async move { store.count(&cx, collection, filter).await })
+        })
+        .await
     }
 
     async fn ask<'s, T>(
         &'s self,
-        operation: &'static str,
+        operation: Operation,
         call: impl Fn(&'s Guard, Context) -> BoxFuture<'s, Result<T>>,
     ) -> Result<Answer<T>> {
         let cx = Context::within(self.deadline);
         let order = self.candidates(&cx, operation).await?;
+        let first_chosen = order.first().copied();
+        let mut waiting = order.iter().enumerate();
         let mut failures: Vec<Error> = Vec::new();
-        for (asked, index) in order.iter().enumerate() {
-            let member = &self.tier.members[*index];
-            let left = u32::try_from(order.len() - asked).unwrap_or(u32::MAX);
-            // Whoever hangs must leave time for those after it.
-            let cx = cx.at_most(cx.remaining() / left);
-            let cursor = member.cursor();
-            match call(member.store(), cx).await {
-                Ok(value) => return Ok(self.answer(value, *index, cursor)),
+        // Calls that were not answered in time; whichever answers first counts, the others are given up.
+        let mut late = FuturesUnordered::new();
+        loop {
+            let next = waiting.next();
+            let (index, cursor, answer) = match next {
+                Some((asked, index)) => {
+                    let member = &self.tier.members[*index];
+                    let left = u32::try_from(order.len() - asked).unwrap_or(u32::MAX);
+                    // Whoever hangs must leave time for those after it.
+                    let cx = cx.at_most(cx.remaining() / left);
+                    let cursor = member.cursor();
+                    let asking = call(member.store(), cx);
+                    let hedge = if left > 1 { self.hedge(member, operation) } else { None };
+                    let mut asking = Box::pin(async move { (*index, cursor, asking.await) });
+                    let first = async {
+                        tokio::select! {
+                            biased;
+                            Some(answer) = late.next(), if !late.is_empty() => answer,
+                            answer = &mut asking => answer,
+                        }
+                    };
+                    match hedge {
+                        None => first.await,
+                        Some(patience) => match timeout(patience, first).await {
+                            Ok(answer) => answer,
+                            Err(_) => {
+                                // Slow or frozen: its applier finds out.
+                                member.suspect();
+                                late.push(asking);
+                                continue;
+                            }
+                        },
+                    }
+                }
+                None => match late.next().await {
+                    Some(answer) => answer,
+                    None => return Err(self.all_failed(failures)),
+                },
+            };
+            match answer {
+                Ok(value) => return Ok(self.answer(value, index, cursor, first_chosen)),
                 Err(error) => {
-                    tracing::debug!(member = %member.name(), operation, %error, "read moves on");
+                    let member = &self.tier.members[index];
+                    tracing::debug!(member = %member.name(), %operation, %error, "read moves on");
                     if error.kind().counts_on_breaker() {
                         member.suspect();
                     }
@@ -145,7 +196,19 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        Err(self.all_failed(failures))
+    }
+
+    /// How long a member may take before the next one is asked too.
+    fn hedge(&self, member: &Member, operation: Operation) -> Option<Duration> {
+        match self.tier.options.hedge_after {
+            HedgeAfter::Off => None,
+            HedgeAfter::After(patience) => Some(patience),
+            HedgeAfter::Percentile(percent) => {
+                let most = (member.store().options().timeout / 2).max(SHORTEST_HEDGE);
+                let usual = member.store().latency(operation).quantile(percent / 100.0);
+                Some(usual.unwrap_or(UNKNOWN_HEDGE).clamp(SHORTEST_HEDGE, most))
+            }
+        }
     }
 
     /// A store without a collection that is there has not come to its creation yet: no answer to the call.
@@ -159,10 +222,18 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn answer<T>(&self, value: T, index: usize, cursor: Lsn) -> Answer<T> {
+    fn answer<T>(&self, value: T, index: usize, cursor: Lsn, chosen: Option<usize>) -> Answer<T> {
         let member = &self.tier.members[index];
-        let level =
-            if index == 0 { crate::ServiceLevel::Normal } else { route::level(&self.tier.views(), index) };
+        // A standby that serves because it is the fastest is no sign of trouble with the first member.
+        let by_choice = self.tier.options.read == ReadPolicy::Fastest && chosen == Some(index);
+        let level = match index {
+            0 => ServiceLevel::Normal,
+            _ => {
+                let views = self.tier.views();
+                let serving = if by_choice && route::active(&views) == Some(0) { 0 } else { index };
+                route::level(&views, serving)
+            }
+        };
         Answer {
             value,
             served_by: member.name().clone(),
@@ -189,18 +260,18 @@ impl<'a> Reader<'a> {
     }
 
     /// Who is asked, in order; waits for somebody to be there.
-    async fn candidates(&self, cx: &Context, operation: &'static str) -> Result<Vec<usize>> {
+    async fn candidates(&self, cx: &Context, operation: Operation) -> Result<Vec<usize>> {
         let end = self.tier.log.bounds().last;
         if self.at_least > end {
             return Err(Error::invalid(format!(
                 "a read at least at entry {} was asked for, but the log ends at entry {end}",
                 self.at_least
             ))
-            .with_operation(operation));
+            .with_operation(operation.as_str()));
         }
         let mut moved = self.tier.follow_members();
         loop {
-            let order = self.order(&self.tier.views());
+            let order = self.order(&self.tier.views(), operation);
             if !order.is_empty() {
                 return Ok(order);
             }
@@ -216,13 +287,18 @@ impl<'a> Reader<'a> {
                         "no member can answer: each is being loaded or quarantined".to_owned()
                     },
                 )
-                .with_operation(operation));
+                .with_operation(operation.as_str()));
             }
         }
     }
 
-    fn order(&self, views: &[View]) -> Vec<usize> {
-        let mut order = route::read_order(views, self.at_least, self.tier.acked());
+    fn order(&self, views: &[View], operation: Operation) -> Vec<usize> {
+        let rank = |index: usize| match self.tier.options.read {
+            ReadPolicy::Preferred => None,
+            // One whose times are not known yet comes first, so that they become known.
+            ReadPolicy::Fastest => self.tier.members[index].store().latency(operation).quantile(0.5),
+        };
+        let mut order = route::read_order(views, self.at_least, self.tier.acked(), rank);
         if let Some(only) = self.from {
             order.retain(|index| *index == only);
         }

@@ -40,7 +40,13 @@ pub fn active(members: &[View]) -> Option<usize> {
 /// behind or ailing, the freshest first, because an answer that says how old it is beats an error. A member
 /// that is behind `at_least`, is being loaded or is quarantined is not asked; one that is down has
 /// no cursor to trust and is asked only by who wants no certain LSN.
-pub fn read_order(members: &[View], at_least: Lsn, acked: Lsn) -> Vec<usize> {
+/// `rank` puts those that may serve alike in order, the lowest first; equal ones stay in the order of the tier.
+pub fn read_order<R: Ord>(
+    members: &[View],
+    at_least: Lsn,
+    acked: Lsn,
+    rank: impl Fn(usize) -> R,
+) -> Vec<usize> {
     let can_answer = |view: &View| match view.state {
         MemberState::Live | MemberState::CatchingUp => view.cursor >= at_least,
         MemberState::Down => at_least == Lsn::ZERO,
@@ -48,6 +54,7 @@ pub fn read_order(members: &[View], at_least: Lsn, acked: Lsn) -> Vec<usize> {
     };
     let (mut order, mut last_resort): (Vec<usize>, Vec<usize>) =
         (0..members.len()).filter(|i| can_answer(&members[*i])).partition(|i| members[*i].is_fresh(acked));
+    order.sort_by_key(|i| rank(*i));
     last_resort.sort_by_key(|i| {
         (!members[*i].is_well(), members[*i].breaker_open, std::cmp::Reverse(members[*i].cursor))
     });
@@ -90,37 +97,44 @@ mod tests {
     #[test]
     fn live_members_are_asked_by_preference_then_the_freshest() {
         let members = [view(Down, 5), view(CatchingUp, 7), view(Live, 9), view(Live, 10)];
-        assert_eq!(read_order(&members, Lsn(0), Lsn(0)), [2, 3, 1, 0]);
+        assert_eq!(read_order(&members, Lsn(0), Lsn(0), |_| 0), [2, 3, 1, 0]);
         assert_eq!(active(&members), Some(2));
     }
 
     #[test]
     fn a_member_behind_the_wanted_lsn_is_not_asked() {
         let members = [view(Live, 5), view(Live, 9)];
-        assert_eq!(read_order(&members, Lsn(6), Lsn(0)), [1]);
+        assert_eq!(read_order(&members, Lsn(6), Lsn(0), |_| 0), [1]);
     }
 
     #[test]
     fn a_member_behind_an_acked_write_is_asked_after_one_that_has_it() {
         let members = [view(Live, 8), view(Live, 9), view(CatchingUp, 9)];
-        assert_eq!(read_order(&members, Lsn(0), Lsn(8)), [0, 1, 2]);
-        assert_eq!(read_order(&members, Lsn(0), Lsn(9)), [1, 0, 2]);
-        assert_eq!(read_order(&members, Lsn(0), Lsn(10)), [1, 0, 2]);
+        assert_eq!(read_order(&members, Lsn(0), Lsn(8), |_| 0), [0, 1, 2]);
+        assert_eq!(read_order(&members, Lsn(0), Lsn(9), |_| 0), [1, 0, 2]);
+        assert_eq!(read_order(&members, Lsn(0), Lsn(10), |_| 0), [1, 0, 2]);
         assert_eq!(active(&members), Some(0), "its cursor acks writes, so that writers wait for it");
+    }
+
+    #[test]
+    fn the_rank_chooses_among_those_that_hold_every_acked_write() {
+        let members = [view(Live, 9), view(Live, 9), view(Live, 8), view(CatchingUp, 9)];
+        let ms = [5, 1, 0, 0];
+        assert_eq!(read_order(&members, Lsn(0), Lsn(9), |i| ms[i]), [1, 0, 2, 3]);
     }
 
     #[test]
     fn an_open_breaker_moves_a_member_to_the_end() {
         let mut members = [view(Live, 9), view(Live, 9), view(CatchingUp, 3)];
         members[0].breaker_open = true;
-        assert_eq!(read_order(&members, Lsn(0), Lsn(0)), [1, 2, 0]);
+        assert_eq!(read_order(&members, Lsn(0), Lsn(0), |_| 0), [1, 2, 0]);
         assert_eq!(active(&members), Some(1));
     }
 
     #[test]
     fn half_loaded_and_quarantined_members_never_answer() {
         let members = [view(Bootstrapping, 0), view(Quarantined, 9)];
-        assert!(read_order(&members, Lsn(0), Lsn(0)).is_empty());
+        assert!(read_order(&members, Lsn(0), Lsn(0), |_| 0).is_empty());
         assert_eq!(active(&members), None);
         assert_eq!(bootstrap_source(&members, 0, Lsn(0)), None);
     }

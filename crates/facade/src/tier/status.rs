@@ -69,7 +69,7 @@ pub(crate) fn of(shared: &Shared) -> Status {
     let bounds = shared.log.bounds();
     let views = shared.views();
     let active = route::active(&views);
-    let serving = active.or_else(|| route::read_order(&views, Lsn::ZERO, Lsn::ZERO).first().copied());
+    let serving = active.or_else(|| route::read_order(&views, Lsn::ZERO, Lsn::ZERO, |_| ()).first().copied());
     let members = shared.members.iter().map(|member| {
         let condition = member.condition();
         let cursor = member.cursor();

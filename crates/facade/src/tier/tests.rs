@@ -15,7 +15,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::answer::ServiceLevel;
-use crate::config::Ack;
+use crate::config::{Ack, ReadPolicy};
 use crate::log::{Log, MemoryLog};
 use crate::tier::{MemberState, MemberStore, Tier, TierOptions};
 
@@ -122,6 +122,63 @@ async fn a_hanging_primary_costs_time_and_no_error() {
     primary.hang(true);
     let answer = tier.search(&docs(), SearchQuery::new(vec![1.0, 1.0])).await.unwrap();
     assert_eq!(answer.served_by.as_str(), "secondary");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frozen_primary_costs_a_search_the_hedge_and_no_more() {
+    let Pair { tier, primary, .. } = pair().await;
+    tier.upsert(&docs(), vec![point(1, 0.5)]).await.unwrap();
+    tier.wait_caught_up(MINUTE).await.unwrap();
+    let name = docs();
+    let search = || tier.search(&name, SearchQuery::new(vec![1.0, 1.0]));
+    for _ in 0..100 {
+        assert_eq!(search().await.unwrap().served_by.as_str(), "primary");
+    }
+    primary.hang(true);
+    let start = tokio::time::Instant::now();
+    for _ in 0..3 {
+        assert_eq!(search().await.unwrap().served_by.as_str(), "secondary");
+    }
+    assert!(start.elapsed() <= 3 * Duration::from_millis(6), "{:?}", start.elapsed());
+    let running = tier.shared().members[0].store().metrics().running;
+    assert_eq!(running, 0, "the slower call was given up");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_primary_that_answers_before_the_standby_fails_is_heard() {
+    let Pair { tier, primary, standby, .. } = pair().await;
+    tier.upsert(&docs(), vec![point(1, 0.5)]).await.unwrap();
+    tier.wait_caught_up(MINUTE).await.unwrap();
+    primary.fail_next_of(Operation::Search, 1, Fault::Delay(Duration::from_millis(300)));
+    standby.fail_next_of(Operation::Search, 1, Fault::Before(ErrorKind::Unavailable));
+    let answer = tier.search(&docs(), SearchQuery::new(vec![1.0, 1.0])).await.unwrap();
+    assert_eq!(answer.served_by.as_str(), "primary");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_fastest_member_serves_and_is_never_behind_an_acked_write() {
+    let (log, primary, standby) = (Arc::new(MemoryLog::default()), store(1), store(2));
+    let options = TierOptions { read: ReadPolicy::Fastest, ..TierOptions::default() };
+    let tier = tier_of(options, &log, &[&primary, &standby]).await;
+    tier.create_collection(spec()).await.unwrap();
+    tier.wait_caught_up(MINUTE).await.unwrap();
+    primary.fail_next_of(Operation::Get, u64::MAX, Fault::Delay(Duration::from_millis(3)));
+    let mut served = BTreeMap::<String, u32>::new();
+    for id in 0..400 {
+        if id == 200 {
+            // The standby, fast as it is, falls behind from here on.
+            standby.fail_next_of(Operation::Apply, u64::MAX, Fault::Delay(Duration::from_millis(50)));
+        }
+        tier.upsert(&docs(), vec![point(id, 0.5)]).await.unwrap();
+        let answer = tier.get(&docs(), &[id.into()], &Fields::NONE).await.unwrap();
+        assert_eq!(answer.value.len(), 1, "{id} was acked, {} does not have it", answer.served_by);
+        if id == 199 {
+            assert!(served["secondary"] > 100, "{served:?}");
+            assert_eq!(answer.level, ServiceLevel::Normal);
+        }
+        *served.entry(answer.served_by.to_string()).or_default() += 1;
+    }
+    assert!(served["primary"] > 150, "{served:?}");
 }
 
 #[tokio::test(start_paused = true)]
