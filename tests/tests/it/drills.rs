@@ -74,6 +74,8 @@ mod lance {
         assert_eq!(search().await.unwrap().level, ServiceLevel::MemoryOnly);
         std::fs::rename(&aside, &here).unwrap();
         tier.wait_caught_up(PATIENCE).await.unwrap();
+        assert_eq!(search().await.unwrap().served_by.as_str(), "standby", "it has only just come back");
+        tier.failback("primary").unwrap();
         let until = Instant::now() + PATIENCE;
         while search().await.unwrap().served_by.as_str() != "primary" {
             assert!(Instant::now() < until, "the primary never served again");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mainstay::{Result, Tier};
+use mainstay::{MemberStatus, Result, Tier};
 use serde_json::json;
 
 use crate::output::{Output, short, table};
@@ -29,6 +29,8 @@ pub async fn run(tier: &Tier, output: Output) -> Result<()> {
                 "lag": member.lag,
                 "breaker": member.breaker.as_str(),
                 "memory_bytes": member.memory_bytes,
+                "trusted": member.trusted,
+                "restored_in_seconds": member.restored_in.map(|wait| wait.as_secs()),
                 "last_error": member.last_error,
                 "refused_entry": member.refused_entry.map(|lsn| lsn.0),
             })
@@ -60,11 +62,22 @@ pub async fn run(tier: &Tier, output: Output) -> Result<()> {
                 member.lag.to_string(),
                 member.breaker.to_string(),
                 member.memory_bytes.map_or_else(|| "-".to_owned(), mebibytes),
+                serves_first(member),
                 short(member.last_error.as_deref().unwrap_or("-"), 60),
             ]
         });
-        let header =
-            ["member", "backend", "state", "cursor", "durable", "lag", "breaker", "memory", "last error"];
+        let header = [
+            "member",
+            "backend",
+            "state",
+            "cursor",
+            "durable",
+            "lag",
+            "breaker",
+            "memory",
+            "serves",
+            "last error",
+        ];
         format!(
             "{}\nlevel {} ({}) · active {} · log {} to {}, {} of {} · {} collections",
             table(header, rows),
@@ -83,4 +96,13 @@ pub async fn run(tier: &Tier, output: Output) -> Result<()> {
 
 fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+/// Whether a member may serve first, or when it may.
+fn serves_first(member: &MemberStatus) -> String {
+    match (member.trusted, member.restored_in) {
+        (true, _) => "in order".to_owned(),
+        (false, Some(wait)) => format!("in {} s", wait.as_secs()),
+        (false, None) => "last".to_owned(),
+    }
 }

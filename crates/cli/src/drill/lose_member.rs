@@ -92,6 +92,7 @@ impl LoseMember {
         let back_at = Instant::now();
         tier.wait_caught_up(self.patience).await?;
         let catch_up = back_at.elapsed();
+        super::serve_again(tier)?;
         if give_back_empty {
             self.io(std::fs::remove_dir_all(&self.aside))?;
         }

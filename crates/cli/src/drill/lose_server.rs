@@ -125,6 +125,8 @@ impl LoseServer {
         }
         let back_at = Instant::now();
         tier.wait_caught_up(self.patience).await?;
-        Ok(Round { lost_at, back_at, catch_up: back_at.elapsed() })
+        let catch_up = back_at.elapsed();
+        super::serve_again(tier)?;
+        Ok(Round { lost_at, back_at, catch_up })
     }
 }

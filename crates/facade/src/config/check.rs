@@ -290,6 +290,7 @@ impl Checks<'_> {
         self.count("breaker.success_threshold", breaker.success_threshold, 1..=1_000);
         self.duration("breaker.reset_timeout", breaker.reset_timeout);
         self.duration("failover.check_interval", self.config.failover.check_interval);
+        self.duration("failover.restore_delay", self.config.failover.restore_delay);
     }
 }
 

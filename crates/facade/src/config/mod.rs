@@ -327,17 +327,23 @@ impl Default for BreakerConfig {
     }
 }
 
-/// When the tier looks at its members.
+/// When the tier looks at its members, and when it trusts one again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FailoverConfig {
     /// How often each member is asked whether it is there. 5 s: without it, a quiet tier would
     /// learn of a loss from its next search.
     pub check_interval: Duration,
+    /// Whether a member that was away serves first again by itself.
+    pub auto_restore: bool,
+    /// How long it must have been live for that; it doubles for a member that fails again soon after. 60 s: a
+    /// restart that was not the last one shows by then.
+    pub restore_delay: Duration,
 }
 
 impl Default for FailoverConfig {
     fn default() -> Self {
-        Self { check_interval: Duration::from_secs(5) }
+        let restore_delay = Duration::from_secs(60);
+        Self { check_interval: Duration::from_secs(5), auto_restore: true, restore_delay }
     }
 }
 

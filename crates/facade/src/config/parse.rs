@@ -86,6 +86,8 @@ fn read(reader: &Reader<'_>) -> Config {
 
     let mut failover = root.section("failover");
     failover.duration("check_interval", &mut config.failover.check_interval);
+    failover.flag("auto_restore", &mut config.failover.auto_restore);
+    failover.duration("restore_delay", &mut config.failover.restore_delay);
     failover.finish(belongs_to_section);
 
     root.finish(belongs_to_section);

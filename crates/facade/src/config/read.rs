@@ -16,7 +16,7 @@ pub(super) const SECTIONS: [(&str, &[&str]); 5] = [
     ("members", &[]),
     ("log", &["path", "sync", "sync_interval", "max_bytes"]),
     ("breaker", &["failure_threshold", "success_threshold", "reset_timeout"]),
-    ("failover", &["check_interval"]),
+    ("failover", &["check_interval", "auto_restore", "restore_delay"]),
 ];
 
 /// What reading has found so far.
@@ -185,6 +185,20 @@ impl<'a> Section<'a> {
                 ),
             },
             other => self.wrong(key, &format!("one of {all}"), other, None),
+        }
+    }
+
+    /// True or false.
+    pub(super) fn flag(&mut self, key: &'static str, into: &mut bool) {
+        let Some(value) = self.take(key) else { return };
+        let flag = match &value {
+            Value::Bool(_, flag) => Some(*flag),
+            Value::String(_, text) if self.is_from_env(key) => text.trim().parse().ok(),
+            _ => None,
+        };
+        match flag {
+            Some(flag) => *into = flag,
+            None => self.wrong(key, "true or false", &value, None),
         }
     }
 

@@ -50,6 +50,8 @@ impl Config {
         out.key("reset_timeout", quoted(&duration_text(self.breaker.reset_timeout)));
         out.section("failover");
         out.key("check_interval", quoted(&duration_text(self.failover.check_interval)));
+        out.key("auto_restore", self.failover.auto_restore);
+        out.key("restore_delay", quoted(&duration_text(self.failover.restore_delay)));
         out.0
     }
 }

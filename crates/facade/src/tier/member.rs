@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mainstay_core::{BreakerState, Durability, Error, Guarded, Lsn, VectorStore};
 use parking_lot::Mutex;
@@ -9,6 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::answer::MemberName;
+use crate::tier::failback::{Failback, FailbackOptions};
 use crate::tier::route::View;
 
 /// What a member is doing.
@@ -57,6 +59,7 @@ pub struct Member {
     cursor: watch::Sender<Lsn>,
     durable: watch::Sender<Lsn>,
     condition: Mutex<Condition>,
+    failback: FailbackOptions,
     changes: StateChanges,
     suspicion: Notify,
 }
@@ -74,6 +77,8 @@ pub struct Condition {
     pub entry: Option<Lsn>,
     /// Whether the store was asked for its position since the start, whatever it said.
     pub settled: bool,
+    /// How far it is on its way back to serving first.
+    failback: Failback,
 }
 
 impl Member {
@@ -82,6 +87,7 @@ impl Member {
         name: MemberName,
         backend: &'static str,
         store: Arc<Guarded<dyn VectorStore>>,
+        failback: FailbackOptions,
         changes: StateChanges,
     ) -> Self {
         let volatile = store.capabilities().durability == Durability::Volatile;
@@ -91,6 +97,7 @@ impl Member {
             reason: None,
             entry: None,
             settled: false,
+            failback: Failback::default(),
         };
         Self {
             name,
@@ -100,6 +107,7 @@ impl Member {
             cursor: watch::Sender::new(Lsn::ZERO),
             durable: watch::Sender::new(Lsn::ZERO),
             condition: Mutex::new(condition),
+            failback,
             changes,
             suspicion: Notify::new(),
         }
@@ -199,13 +207,37 @@ impl Member {
         let state = {
             let mut condition = self.condition.lock();
             let settled = std::mem::replace(&mut condition.settled, true);
+            let before = condition.state;
             if !change(&mut condition) && settled {
                 return;
             }
-            condition.since = Instant::now();
+            let now = Instant::now();
+            condition.since = now;
+            match condition.state {
+                MemberState::Live => condition.failback.came_back(now),
+                MemberState::Down | MemberState::Quarantined => {
+                    condition.failback.failed(&self.failback, now)
+                }
+                MemberState::CatchingUp | MemberState::Bootstrapping if before == MemberState::Live => {
+                    condition.failback.failed(&self.failback, now);
+                }
+                // On its way since the tier was opened.
+                MemberState::CatchingUp | MemberState::Bootstrapping => {}
+            }
             condition.state
         };
         tracing::info!(member = %self.name, %state, "member state");
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// How long until it may serve first; `None` if it may, [`Duration::MAX`] if nobody knows.
+    pub fn restored_in(&self) -> Option<Duration> {
+        self.condition.lock().failback.waits(&self.failback, Instant::now())
+    }
+
+    /// Lets it serve first from now on.
+    pub fn restore(&self) {
+        self.condition.lock().failback.restore(Instant::now());
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 
@@ -221,8 +253,15 @@ impl Member {
 
     /// What decisions see of it.
     pub fn view(&self) -> View {
+        let (state, trusted) = {
+            let mut condition = self.condition.lock();
+            let trusted = condition.failback.is_untouched()
+                || condition.failback.waits(&self.failback, Instant::now()).is_none();
+            (condition.state, trusted)
+        };
         View {
-            state: self.state(),
+            state,
+            trusted,
             cursor: self.cursor(),
             breaker_open: self.store.breaker().state() == BreakerState::Open,
             volatile: self.volatile,

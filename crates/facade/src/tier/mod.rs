@@ -7,12 +7,14 @@
 //! | `write` | check, append, wait for a cursor |
 //! | `read` | ask the active member, then the next |
 //! | `applier` | the task that moves a member's cursor |
+//! | `failback` | when a member that was away may serve first again |
 //! | `bootstrap` | loading a member from another one |
 //! | `retention` | cutting the log |
 //! | `status` | what operators see |
 
 mod applier;
 mod bootstrap;
+mod failback;
 pub(crate) mod member;
 pub(crate) mod read;
 pub(crate) mod retention;
@@ -38,6 +40,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+pub use failback::FailbackOptions;
 pub use member::MemberState;
 pub use read::{MAX_IDS, Reader};
 pub use status::{LogStatus, MemberStatus, Status};
@@ -76,6 +79,8 @@ pub struct TierOptions {
     pub log_max_bytes: u64,
     /// How often idle members are checked.
     pub check_interval: Duration,
+    /// When a member that was away serves first again.
+    pub failback: FailbackOptions,
     /// How often what was applied is made durable.
     pub flush_interval: Duration,
     /// How long a close waits for running work.
@@ -93,6 +98,7 @@ impl Default for TierOptions {
             max_batch_bytes: 8 << 20,
             log_max_bytes: 1 << 30,
             check_interval: Duration::from_secs(5),
+            failback: FailbackOptions::default(),
             flush_interval: Duration::from_secs(5),
             close_timeout: Duration::from_secs(60),
         }
@@ -187,7 +193,8 @@ impl Tier {
         let members: Arc<[Arc<Member>]> = stores
             .into_iter()
             .map(|s| {
-                Arc::new(Member::new(MemberName::new(&s.name), s.backend, s.store, Arc::clone(&changes)))
+                let name = MemberName::new(&s.name);
+                Arc::new(Member::new(name, s.backend, s.store, options.failback, Arc::clone(&changes)))
             })
             .collect();
         let catalog = read_catalog(&*log).await?;
@@ -395,6 +402,20 @@ impl Tier {
     /// `NotFound`.
     pub fn incarnation(&self, name: &CollectionName) -> Result<Lsn> {
         Ok(self.shared().catalog.get(name)?.incarnation)
+    }
+
+    /// Lets a member that has come back serve first without waiting any longer.
+    ///
+    /// # Errors
+    /// `Invalid` with the members' names if there is none of this name, `Unavailable` if it is not live.
+    pub fn failback(&self, member: &str) -> Result<()> {
+        let member = &self.shared().members[self.shared().member_index(member)?];
+        if member.state() != MemberState::Live {
+            return Err(Error::new(ErrorKind::Unavailable, format!("the member is {}", member.state()))
+                .with_member(member.name().as_str()));
+        }
+        member.restore();
+        Ok(())
     }
 
     /// Members, log and service level at this moment.

@@ -14,6 +14,8 @@ pub struct View {
     pub cursor: Lsn,
     /// Whether its breaker refuses calls.
     pub breaker_open: bool,
+    /// Whether it may serve first: it never failed, or has been back for long enough.
+    pub trusted: bool,
     /// Whether it starts empty after its process ended.
     pub volatile: bool,
 }
@@ -30,10 +32,35 @@ impl View {
     }
 }
 
-/// The active member: the first that is live and whose breaker lets calls through. It serves reads
-/// first, once it holds what was acked before it became active, and its cursor acks writes.
+/// The active member: the first that is live, whose breaker lets calls through and that may serve first; for want of
+/// one, the first that is live. It serves reads first, once it holds what was acked before it became active, and its
+/// cursor acks writes.
 pub fn active(members: &[View]) -> Option<usize> {
-    members.iter().position(View::is_well)
+    let first = |fits: fn(&View) -> bool| members.iter().position(fits);
+    first(|view| view.is_well() && view.trusted).or_else(|| first(View::is_well))
+}
+
+/// Whether an entry counts as written when it need be only in the active member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acked {
+    /// Not yet.
+    No,
+    /// It does, but a member that is to serve first again soon does not have it: a writer who waits a moment for it
+    /// keeps to its pace, so that it does not fall behind the others before it serves.
+    Soon,
+    /// It does.
+    Yes,
+}
+
+/// Whether the active member has an entry.
+pub fn acked(members: &[View], lsn: Lsn) -> Acked {
+    match active(members) {
+        Some(active) if members[active].cursor >= lsn => {
+            let late = |view: &View| view.is_well() && view.cursor < lsn;
+            if members[..active].iter().any(late) { Acked::Soon } else { Acked::Yes }
+        }
+        _ => Acked::No,
+    }
 }
 
 /// The members to ask for a read, in order: well ones that hold every acked write by preference, then those that are
@@ -54,7 +81,7 @@ pub fn read_order<R: Ord>(
     };
     let (mut order, mut last_resort): (Vec<usize>, Vec<usize>) =
         (0..members.len()).filter(|i| can_answer(&members[*i])).partition(|i| members[*i].is_fresh(acked));
-    order.sort_by_key(|i| rank(*i));
+    order.sort_by_key(|i| (!members[*i].trusted, rank(*i)));
     last_resort.sort_by_key(|i| {
         (!members[*i].is_well(), members[*i].breaker_open, std::cmp::Reverse(members[*i].cursor))
     });
@@ -91,7 +118,7 @@ mod tests {
     use MemberState::{Bootstrapping, CatchingUp, Down, Live, Quarantined};
 
     fn view(state: MemberState, cursor: u64) -> View {
-        View { state, cursor: Lsn(cursor), breaker_open: false, volatile: false }
+        View { state, cursor: Lsn(cursor), breaker_open: false, trusted: true, volatile: false }
     }
 
     #[test]
@@ -121,6 +148,20 @@ mod tests {
         let members = [view(Live, 9), view(Live, 9), view(Live, 8), view(CatchingUp, 9)];
         let ms = [5, 1, 0, 0];
         assert_eq!(read_order(&members, Lsn(0), Lsn(9), |i| ms[i]), [1, 0, 2, 3]);
+    }
+
+    #[test]
+    fn a_member_that_has_just_come_back_serves_after_the_others_and_slows_writers_a_little() {
+        let mut members = [view(Live, 9), view(Live, 9), view(CatchingUp, 9)];
+        members[0].trusted = false;
+        assert_eq!(active(&members), Some(1));
+        assert_eq!(read_order(&members, Lsn(0), Lsn(9), |_| 0), [1, 0, 2]);
+        assert_eq!(acked(&members, Lsn(9)), Acked::Yes);
+        members[1].cursor = Lsn(10);
+        assert_eq!(acked(&members, Lsn(10)), Acked::Soon);
+        assert_eq!(acked(&members, Lsn(11)), Acked::No);
+        members[1].state = Down;
+        assert_eq!((active(&members), acked(&members, Lsn(9))), (Some(0), Acked::Yes), "better than nobody");
     }
 
     #[test]

@@ -42,6 +42,10 @@ pub struct MemberStatus {
     pub lag: u64,
     /// The state of its breaker.
     pub breaker: BreakerState,
+    /// Whether it may serve first when it is live: it was not away, or has been back for long enough.
+    pub trusted: bool,
+    /// How long until it may, if it comes to that by itself.
+    pub restored_in: Option<Duration>,
     /// Why it was last not well.
     pub last_error: Option<String>,
     /// The entry that it refused, if it is quarantined for one.
@@ -72,7 +76,7 @@ pub(crate) fn of(shared: &Shared) -> Status {
     let serving = active.or_else(|| route::read_order(&views, Lsn::ZERO, Lsn::ZERO, |_| ()).first().copied());
     let members = shared.members.iter().map(|member| {
         let condition = member.condition();
-        let cursor = member.cursor();
+        let (cursor, restored_in) = (member.cursor(), member.restored_in());
         MemberStatus {
             name: member.name().clone(),
             backend: member.backend(),
@@ -82,6 +86,8 @@ pub(crate) fn of(shared: &Shared) -> Status {
             durable: (!member.is_volatile()).then(|| member.durable()),
             lag: cursor.lag_behind(bounds.last),
             breaker: member.store().breaker().state(),
+            trusted: restored_in.is_none(),
+            restored_in: restored_in.filter(|wait| *wait < Duration::MAX),
             last_error: condition.reason,
             refused_entry: condition.entry,
             memory_bytes: mainstay_core::VectorStore::memory_bytes(&**member.store()),

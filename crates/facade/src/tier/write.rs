@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use mainstay_core::query::unique_ids;
 use mainstay_core::spec::check_payload_depth;
@@ -10,17 +11,20 @@ use mainstay_core::{
     CollectionName, CollectionSpec, Context, Effect, Error, ErrorKind, Fields, Filter, Lsn, Op, Payload,
     PayloadPatch, PayloadPath, Point, PointId, Result, ScrollQuery, StoreId,
 };
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use crate::answer::Written;
 use crate::config::Ack;
 use crate::log::{MAX_ENTRY_BYTES, split_points};
 use crate::tier::Shared;
 use crate::tier::read::{Reader, check_ids, closing};
-use crate::tier::route;
+use crate::tier::route::{self, Acked};
 
 /// Most bytes of one point or payload: an entry holds at least one point whatever its encoding adds.
 pub const MAX_POINT_BYTES: usize = MAX_ENTRY_BYTES / 2;
+
+/// How long a writer waits for a member that is to serve first again soon.
+const SOON: Duration = Duration::from_millis(250);
 
 impl Shared {
     pub(crate) async fn create_collection(self: Arc<Self>, spec: CollectionSpec) -> Result<Written> {
@@ -216,9 +220,12 @@ impl Shared {
     /// Waits until the entry counts as written.
     async fn ack(&self, lsn: Lsn, points: u64) -> Result<Written> {
         let cx = Context::within(self.options.deadline);
+        let mut patience = None;
         let mut moved = self.follow_members();
         loop {
-            if self.is_acked(lsn) {
+            let acked = self.acked_by_now(lsn);
+            let waited = patience.is_some_and(|until| Instant::now() >= until);
+            if acked == Acked::Yes || (acked == Acked::Soon && waited) {
                 // Journal acks promise nothing to readers who do not ask for the LSN.
                 if self.options.ack != Ack::Journal {
                     self.acked.fetch_max(lsn.0, Ordering::Relaxed);
@@ -232,7 +239,11 @@ impl Shared {
             if self.is_closing() {
                 return unknown(ErrorKind::Unavailable, "the tier closes");
             }
-            if timeout_at(cx.deadline, moved.changed()).await.is_err() {
+            let until = match acked {
+                Acked::Soon => *patience.get_or_insert(cx.deadline.min(Instant::now() + SOON)),
+                Acked::No | Acked::Yes => cx.deadline,
+            };
+            if timeout_at(until, moved.changed()).await.is_err() && acked == Acked::No {
                 return unknown(ErrorKind::Timeout, "no active member had applied it by the deadline");
             }
         }
@@ -243,14 +254,12 @@ impl Shared {
         Lsn(self.acked.load(Ordering::Relaxed))
     }
 
-    fn is_acked(&self, lsn: Lsn) -> bool {
+    fn acked_by_now(&self, lsn: Lsn) -> Acked {
         match self.options.ack {
-            Ack::Journal => true,
-            Ack::Active => {
-                let views = self.views();
-                route::active(&views).is_some_and(|active| views[active].cursor >= lsn)
-            }
-            Ack::All => self.views().iter().all(|view| view.cursor >= lsn),
+            Ack::Journal => Acked::Yes,
+            Ack::Active => route::acked(&self.views(), lsn),
+            Ack::All if self.views().iter().all(|view| view.cursor >= lsn) => Acked::Yes,
+            Ack::All => Acked::No,
         }
     }
 }
