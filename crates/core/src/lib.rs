@@ -42,6 +42,7 @@ pub mod query;
 pub mod score;
 pub mod spec;
 pub mod store;
+mod sync;
 
 pub use breaker::{Breaker, BreakerMetrics, BreakerOptions, BreakerState, Permit};
 pub use digest::{CollectionDigest, Difference, Digest, PointDigest, RangeDigest};

@@ -25,21 +25,20 @@
 //! ```
 
 mod metrics;
+mod slots;
 mod word;
 
-#[cfg(test)]
-mod tests;
-
-use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use std::{fmt, mem};
 
 use tokio::time::Instant;
 
 pub use self::metrics::BreakerMetrics;
 use self::metrics::Counters;
-use self::word::{MAX_COUNT, Phase, Word};
+pub(crate) use self::slots::Slots;
+use self::word::{MAX_COUNT, Phase, Stamp, Word};
 use crate::error::{Error, Result};
+use crate::sync::{AtomicU64, Ordering};
 
 /// Longest `reset_timeout`.
 pub const MAX_RESET_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
@@ -169,18 +168,22 @@ impl Breaker {
     /// # Errors
     /// Refused: how long until it is worth asking again. Zero if all probes are under way,
     /// [`Duration::MAX`] if an operator forced the breaker open.
+    #[inline]
     pub fn try_acquire(&self, now: impl FnOnce() -> Instant) -> Result<Permit<'_>, Duration> {
+        let stamp = Stamp::of(self.word.load(Ordering::Relaxed));
+        if stamp.is_closed() { Ok(self.permit(stamp)) } else { self.try_acquire_at(now()) }
+    }
+
+    #[cold]
+    fn try_acquire_at(&self, now: Instant) -> Result<Permit<'_>, Duration> {
+        let now_ms = self.millis(now);
         let mut word = self.load();
-        if matches!(word.phase, Phase::Closed { .. }) {
-            return Ok(self.permit(word, false));
-        }
-        let now_ms = self.millis(now());
         loop {
             if matches!(word.phase, Phase::Closed { .. }) {
-                return Ok(self.permit(word, false));
+                return Ok(self.permit(Stamp::of(word.pack())));
             }
             if let Some(retry_after) = self.refusal(word, now_ms) {
-                Counters::add(&self.counters.rejected);
+                self.counters.add(|tally| &tally.rejected);
                 return Err(retry_after);
             }
             let next = match word.phase {
@@ -190,7 +193,7 @@ impl Breaker {
                 _ => word.to(Phase::HalfOpen { successes: 0, probes: 1 }),
             };
             match self.exchange(word, next, now_ms) {
-                Ok(()) => return Ok(self.permit(next, true)),
+                Ok(()) => return Ok(self.permit(Stamp::of(next.pack()))),
                 Err(current) => word = current,
             }
         }
@@ -227,9 +230,9 @@ impl Breaker {
         self.counters.metrics(self.state(), self.origin, self.millis(now))
     }
 
-    fn permit(&self, word: Word, probe: bool) -> Permit<'_> {
-        Counters::add(&self.counters.admitted);
-        Permit { breaker: self, generation: word.generation, probe, settled: false }
+    fn permit(&self, stamp: Stamp) -> Permit<'_> {
+        self.counters.add(|tally| &tally.admitted);
+        Permit { breaker: self, stamp }
     }
 
     fn refusal(&self, word: Word, now_ms: u64) -> Option<Duration> {
@@ -253,11 +256,9 @@ impl Breaker {
         }
     }
 
+    #[cold]
     fn on_success(&self, generation: u32, now: impl FnOnce() -> Instant) {
         let mut word = self.load();
-        if word.generation == generation && word.phase == (Phase::Closed { failures: 0 }) {
-            return;
-        }
         let mut clock = Some(now);
         let mut now_ms = 0;
         while word.generation == generation {
@@ -348,27 +349,28 @@ impl fmt::Debug for Breaker {
 #[derive(Debug)]
 pub struct Permit<'a> {
     breaker: &'a Breaker,
-    generation: u32,
-    probe: bool,
-    settled: bool,
+    stamp: Stamp,
 }
 
-impl Permit<'_> {
+impl<'a> Permit<'a> {
     /// Whether the call is a probe of a half-open breaker.
     pub fn is_probe(&self) -> bool {
-        self.probe
+        self.stamp.is_half_open()
     }
 
     /// Whether the breaker has not changed its state since this permit was given.
     pub fn is_current(&self) -> bool {
-        self.breaker.load().generation == self.generation
+        self.breaker.load().generation == self.stamp.generation()
     }
 
     /// The call succeeded. The clock is read only if the call was a probe.
-    pub fn success(mut self, now: impl FnOnce() -> Instant) {
-        self.settled = true;
-        Counters::add(&self.breaker.counters.successes);
-        self.breaker.on_success(self.generation, now);
+    #[inline]
+    pub fn success(self, now: impl FnOnce() -> Instant) {
+        let (breaker, stamp) = self.settle();
+        breaker.counters.add(|tally| &tally.successes);
+        if !stamp.is_at_rest(breaker.word.load(Ordering::Relaxed)) {
+            breaker.on_success(stamp.generation(), now);
+        }
     }
 
     /// The call succeeded at `now`; for a caller that read the clock anyway, so that the metrics
@@ -379,26 +381,31 @@ impl Permit<'_> {
     }
 
     /// The call failed in a way that speaks of the store's health.
-    pub fn failure(mut self, now: impl FnOnce() -> Instant) {
-        self.settled = true;
-        let now_ms = self.breaker.millis(now());
-        Counters::add(&self.breaker.counters.failures);
-        self.breaker.counters.note_failure(now_ms);
-        self.breaker.on_failure(self.generation, now_ms);
+    pub fn failure(self, now: impl FnOnce() -> Instant) {
+        let (breaker, stamp) = self.settle();
+        let now_ms = breaker.millis(now());
+        breaker.counters.add(|tally| &tally.failures);
+        breaker.counters.note_failure(now_ms);
+        breaker.on_failure(stamp.generation(), now_ms);
     }
 
     /// The call says nothing about the store's health.
     pub fn ignored(self) {}
+
+    /// The permit's parts, which are no longer given back.
+    #[inline]
+    fn settle(self) -> (&'a Breaker, Stamp) {
+        let parts = (self.breaker, self.stamp);
+        mem::forget(self);
+        parts
+    }
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        if self.settled {
-            return;
-        }
-        Counters::add(&self.breaker.counters.ignored);
-        if self.probe {
-            self.breaker.on_release(self.generation);
+        self.breaker.counters.add(|tally| &tally.ignored);
+        if self.is_probe() {
+            self.breaker.on_release(self.stamp.generation());
         }
     }
 }

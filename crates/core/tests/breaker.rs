@@ -1,7 +1,16 @@
-use std::cell::Cell;
-use std::sync::atomic::AtomicUsize;
+//! The circuit breaker, as its users see it.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use super::*;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use mainstay_core::breaker::MAX_RESET_TIMEOUT;
+use mainstay_core::{Breaker, BreakerOptions, BreakerState, ErrorKind};
+use tokio::time::Instant;
+
+/// Largest threshold and number of probes.
+const MAX_COUNT: u32 = 1_000_000;
 
 struct Clock {
     origin: Instant,
@@ -230,7 +239,7 @@ fn options_out_of_range_are_refused() {
         BreakerOptions { reset_timeout: Duration::ZERO, ..good },
         BreakerOptions { reset_timeout: MAX_RESET_TIMEOUT + Duration::from_millis(1), ..good },
     ] {
-        assert_eq!(Breaker::new(bad).unwrap_err().kind(), crate::ErrorKind::Invalid);
+        assert_eq!(Breaker::new(bad).unwrap_err().kind(), ErrorKind::Invalid);
     }
 }
 
@@ -307,4 +316,25 @@ fn threads_lose_no_result() {
         breaker.try_acquire(later).unwrap().success(later);
     }
     assert_eq!(breaker.state(), BreakerState::Closed);
+}
+
+#[test]
+fn threads_count_also_when_there_are_more_of_them_than_slots() {
+    const THREADS: u64 = 80;
+    const ROUNDS: u64 = 500;
+    let breaker = Breaker::new(BreakerOptions::default()).unwrap();
+    let barrier = std::sync::Barrier::new(THREADS as usize);
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                barrier.wait();
+                for _ in 0..ROUNDS {
+                    breaker.try_acquire(Instant::now).unwrap().success(Instant::now);
+                }
+                barrier.wait();
+            });
+        }
+    });
+    let metrics = breaker.metrics(Instant::now());
+    assert_eq!((metrics.total, metrics.successes), (THREADS * ROUNDS, THREADS * ROUNDS));
 }
