@@ -100,7 +100,8 @@ fn combination(features: &str) -> Result<()> {
 
 /// What a set of features leaves out must not be in its tree.
 fn absences() -> Result<()> {
-    let cases: [(&str, &[&str], &[&str]); 6] = [
+    let cases: [(&str, &[&str], &[&str]); 7] = [
+        ("mainstay-core", &["--features", "conformance"], &["loom", "proptest"]),
         ("mainstay", &[], &["lancedb", "lance", "datafusion", "arrow-array", "tonic", "qdrant-edge"]),
         (
             "mainstay",
