@@ -1,5 +1,6 @@
 //! Benchmarks: both sides of every ratio in one run, medians of several rounds.
 
+mod breaker;
 mod log;
 mod memory;
 #[cfg(feature = "qdrant")]
@@ -32,6 +33,8 @@ struct Cli {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum What {
+    /// The circuit breaker beside those of other crates, and a guarded call beside a bare one.
+    Breaker,
     /// Appends to the log beside bare appends to a file.
     Log,
     /// A search through the tier beside the same store called directly.
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
 async fn run(cli: &Cli) -> Result<()> {
     let dataset = || cli.dataset.as_deref().map_or_else(|| Ok(Dataset::generated()), Dataset::read);
     let figures = match cli.what {
+        What::Breaker => breaker::run().await?,
         What::Log => log::run().await?,
         What::Tier => tier::run(&dataset()?).await?,
         What::Memory => memory::run(&dataset()?).await?,
