@@ -289,6 +289,11 @@ impl Checks<'_> {
         self.count("breaker.failure_threshold", breaker.failure_threshold, 1..=1_000);
         self.count("breaker.success_threshold", breaker.success_threshold, 1..=1_000);
         self.duration("breaker.reset_timeout", breaker.reset_timeout);
+        let retry = &self.config.retry;
+        self.count("retry.max_retries", retry.max_retries, 0..=100);
+        self.duration("retry.first_delay", retry.first_delay);
+        self.duration("retry.longest_delay", retry.longest_delay);
+        self.range("retry.budget", retry.budget, 0.0..=1.0, f64::to_string);
         self.duration("failover.check_interval", self.config.failover.check_interval);
         self.duration("failover.restore_delay", self.config.failover.restore_delay);
     }

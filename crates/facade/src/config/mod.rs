@@ -47,6 +47,8 @@ pub struct Config {
     pub log: LogConfig,
     /// The circuit breaker before each member.
     pub breaker: BreakerConfig,
+    /// Trying a read again after every member failed.
+    pub retry: RetryConfig,
     /// When the tier looks at its members.
     pub failover: FailoverConfig,
 }
@@ -324,6 +326,30 @@ pub struct BreakerConfig {
 impl Default for BreakerConfig {
     fn default() -> Self {
         Self { failure_threshold: 5, success_threshold: 2, reset_timeout: Duration::from_secs(60) }
+    }
+}
+
+/// Trying a read again after every member failed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RetryConfig {
+    /// Most retries of one read. 3: with the delays, what a restarted connection takes.
+    pub max_retries: u32,
+    /// Longest wait before the first retry; it doubles for each further one. 50 ms.
+    pub first_delay: Duration,
+    /// The doubling ends here. 1 s.
+    pub longest_delay: Duration,
+    /// Retries as a share of all reads, 0 to 1. 0.1: retries never make an overload much worse.
+    pub budget: f64,
+}
+
+impl Default for RetryConfig {
+    fn default() -> Self {
+        Self {
+            max_retries: 3,
+            first_delay: Duration::from_millis(50),
+            longest_delay: Duration::from_secs(1),
+            budget: 0.1,
+        }
     }
 }
 

@@ -84,6 +84,13 @@ fn read(reader: &Reader<'_>) -> Config {
     breaker.duration("reset_timeout", &mut config.breaker.reset_timeout);
     breaker.finish(belongs_to_section);
 
+    let mut retry = root.section("retry");
+    retry.count("max_retries", &mut config.retry.max_retries);
+    retry.duration("first_delay", &mut config.retry.first_delay);
+    retry.duration("longest_delay", &mut config.retry.longest_delay);
+    retry.number("budget", &mut config.retry.budget);
+    retry.finish(belongs_to_section);
+
     let mut failover = root.section("failover");
     failover.duration("check_interval", &mut config.failover.check_interval);
     failover.flag("auto_restore", &mut config.failover.auto_restore);

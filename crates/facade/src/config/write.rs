@@ -48,6 +48,11 @@ impl Config {
         out.key("failure_threshold", self.breaker.failure_threshold);
         out.key("success_threshold", self.breaker.success_threshold);
         out.key("reset_timeout", quoted(&duration_text(self.breaker.reset_timeout)));
+        out.section("retry");
+        out.key("max_retries", self.retry.max_retries);
+        out.key("first_delay", quoted(&duration_text(self.retry.first_delay)));
+        out.key("longest_delay", quoted(&duration_text(self.retry.longest_delay)));
+        out.key("budget", format!("{:?}", self.retry.budget));
         out.section("failover");
         out.key("check_interval", quoted(&duration_text(self.failover.check_interval)));
         out.key("auto_restore", self.failover.auto_restore);

@@ -7,6 +7,7 @@
 //! | `write` | check, append, wait for a cursor |
 //! | `read` | ask the active member, then the next |
 //! | `applier` | the task that moves a member's cursor |
+//! | `retry` | trying a read again after every member failed |
 //! | `failback` | when a member that was away may serve first again |
 //! | `bootstrap` | loading a member from another one |
 //! | `retention` | cutting the log |
@@ -18,6 +19,7 @@ mod failback;
 pub(crate) mod member;
 pub(crate) mod read;
 pub(crate) mod retention;
+mod retry;
 pub(crate) mod route;
 mod status;
 #[cfg(test)]
@@ -43,6 +45,7 @@ use tokio::time::timeout;
 pub use failback::FailbackOptions;
 pub use member::MemberState;
 pub use read::{MAX_IDS, Reader};
+pub use retry::RetryOptions;
 pub use status::{LogStatus, MemberStatus, Status};
 
 use crate::answer::{Answer, MemberName, Written};
@@ -53,6 +56,7 @@ use crate::log::Log;
 use applier::{Applier, Pace};
 use member::{Member, StateChanges};
 use read::MemberChanges;
+use retry::Retries;
 use route::View;
 
 /// Entries read at once while the catalog is built.
@@ -79,6 +83,8 @@ pub struct TierOptions {
     pub log_max_bytes: u64,
     /// How often idle members are checked.
     pub check_interval: Duration,
+    /// When and how often a read that failed everywhere is tried again.
+    pub retry: RetryOptions,
     /// When a member that was away serves first again.
     pub failback: FailbackOptions,
     /// How often what was applied is made durable.
@@ -98,6 +104,7 @@ impl Default for TierOptions {
             max_batch_bytes: 8 << 20,
             log_max_bytes: 1 << 30,
             check_interval: Duration::from_secs(5),
+            retry: RetryOptions::default(),
             failback: FailbackOptions::default(),
             flush_interval: Duration::from_secs(5),
             close_timeout: Duration::from_secs(60),
@@ -151,6 +158,7 @@ pub(crate) struct Shared {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) catalog: Catalog,
     pub(crate) members: Arc<[Arc<Member>]>,
+    pub(crate) retries: Retries,
     /// The last entry that a writer was told is done.
     acked: AtomicU64,
     changes: StateChanges,
@@ -201,6 +209,7 @@ impl Tier {
         let (closing, closing_receiver) = watch::channel(false);
         let pace = Pace { check_interval: options.check_interval, flush_interval: options.flush_interval };
         let shared = Arc::new(Shared {
+            retries: Retries::new(options.retry),
             options,
             log,
             catalog,

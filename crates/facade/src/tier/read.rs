@@ -6,10 +6,10 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use mainstay_core::query::{check_limit, unique_ids};
 use mainstay_core::{
-    CollectionName, Context, Error, ErrorKind, Fields, Filter, Guarded, Hit, Lsn, Operation, PointId, Record,
-    Result, ScrollPage, ScrollQuery, SearchQuery, VectorStore,
+    CollectionName, Context, Disposition, Error, ErrorKind, Fields, Filter, Guarded, Hit, Lsn, Operation,
+    PointId, Record, Result, ScrollPage, ScrollQuery, SearchQuery, VectorStore,
 };
-use tokio::time::{timeout, timeout_at};
+use tokio::time::{sleep, timeout, timeout_at};
 
 use crate::answer::{Answer, ServiceLevel};
 use crate::config::{HedgeAfter, ReadPolicy};
@@ -141,7 +141,28 @@ impl<'a> Reader<'a> {
         call: impl Fn(&'s Guard, Context) -> BoxFuture<'s, Result<T>>,
     ) -> Result<Answer<T>> {
         let cx = Context::within(self.deadline);
-        let order = self.candidates(&cx, operation).await?;
+        self.tier.retries.earn();
+        for retry in 0.. {
+            let error = match self.ask_once(&cx, operation, &call).await {
+                Err(error) if error.disposition() == Disposition::Retry && self.from.is_none() => error,
+                answer => return answer,
+            };
+            match self.tier.retries.spend(retry) {
+                Some(wait) if wait < cx.remaining() && !self.tier.is_closing() => sleep(wait).await,
+                _ => return Err(error),
+            }
+        }
+        Err(no_member())
+    }
+
+    /// Asks each member that may answer, once.
+    async fn ask_once<'s, T>(
+        &'s self,
+        cx: &Context,
+        operation: Operation,
+        call: &impl Fn(&'s Guard, Context) -> BoxFuture<'s, Result<T>>,
+    ) -> Result<Answer<T>> {
+        let order = self.candidates(cx, operation).await?;
         let first_chosen = order.first().copied();
         let mut waiting = order.iter().enumerate();
         let mut failures: Vec<Error> = Vec::new();

@@ -17,7 +17,7 @@ use rand::{Rng, SeedableRng};
 use crate::answer::ServiceLevel;
 use crate::config::{Ack, ReadPolicy};
 use crate::log::{Log, MemoryLog};
-use crate::tier::{MemberState, MemberStore, Tier, TierOptions};
+use crate::tier::{MemberState, MemberStore, RetryOptions, Tier, TierOptions};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -142,6 +142,25 @@ async fn a_frozen_primary_costs_a_search_the_hedge_and_no_more() {
     assert!(start.elapsed() <= 3 * Duration::from_millis(6), "{:?}", start.elapsed());
     let running = tier.shared().members[0].store().metrics().running;
     assert_eq!(running, 0, "the slower call was given up");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_failed_everywhere_for_a_moment_is_tried_again() {
+    let Pair { tier, primary, standby, .. } = pair().await;
+    tier.upsert(&docs(), vec![point(1, 0.5)]).await.unwrap();
+    tier.wait_caught_up(MINUTE).await.unwrap();
+    for store in [&primary, &standby] {
+        store.fail_next_of(Operation::Search, 2, Fault::Before(ErrorKind::Unavailable));
+    }
+    let query = || SearchQuery::new(vec![1.0, 1.0]);
+    assert_eq!(tier.search(&docs(), query()).await.unwrap().value.len(), 1);
+    for store in [&primary, &standby] {
+        store.fail_next_of(Operation::Search, 50, Fault::Before(ErrorKind::Unavailable));
+    }
+    let start = tokio::time::Instant::now();
+    assert_eq!(tier.search(&docs(), query()).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert!(start.elapsed() < Duration::from_millis(400), "{:?}", start.elapsed());
+    assert_eq!(primary.injected(), 2 + 4, "once, and three retries");
 }
 
 #[tokio::test(start_paused = true)]
@@ -316,7 +335,8 @@ async fn ack_all_waits_for_every_member_and_ack_journal_for_none() {
 #[tokio::test(start_paused = true)]
 async fn a_member_that_lacks_a_collection_still_to_come_does_not_deny_it() {
     let (log, primary, standby) = (Arc::new(MemoryLog::default()), store(1), store(2));
-    let options = TierOptions { ack: Ack::Journal, ..TierOptions::default() };
+    let retry = RetryOptions { max_retries: 0, ..RetryOptions::default() };
+    let options = TierOptions { ack: Ack::Journal, retry, ..TierOptions::default() };
     let tier = tier_of(options, &log, &[&primary, &standby]).await;
     tier.wait_caught_up(MINUTE).await.unwrap();
     for store in [&primary, &standby] {
