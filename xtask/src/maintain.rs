@@ -13,6 +13,7 @@ pub const COMMANDS: &[&str] = &[
     "init",
     "config",
     "status",
+    "events",
     "collections",
     "import",
     "index",

@@ -49,6 +49,8 @@ pub enum Command {
     Config(ConfigCommand),
     /// Show members, log and service level.
     Status,
+    /// Open the tier and print what happens to it, one line an event, until it is interrupted.
+    Events,
     /// List, create or drop collections.
     #[command(subcommand)]
     Collections(CollectionsCommand),

@@ -53,6 +53,6 @@ pub use mainstay_core::{
 #[cfg(any(feature = "qdrant", feature = "qdrant-edge"))]
 pub use mainstay_qdrant as qdrant;
 pub use tier::{
-    FailbackOptions, LogStatus, MAX_IDS, MemberState, MemberStatus, MemberStore, Reader, RetryOptions,
-    Status, Tier, TierOptions,
+    Event, Events, FailbackOptions, LogStatus, MAX_IDS, MemberState, MemberStatus, MemberStore, Reader,
+    RetryOptions, Status, Tier, TierOptions,
 };

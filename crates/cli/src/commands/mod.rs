@@ -5,6 +5,7 @@ mod collections;
 mod config;
 mod demo;
 mod drill;
+mod events;
 mod export;
 mod import;
 mod index;
@@ -51,6 +52,7 @@ pub async fn run(cli: Cli, output: Output) -> Result<ExitCode> {
 async fn with_tier(command: Command, config: &Config, tier: &Tier, output: Output) -> Result<ExitCode> {
     match command {
         Command::Status => status::run(tier, output).await?,
+        Command::Events => events::run(tier, output).await,
         Command::Collections(command) => collections::run(command, tier, output).await?,
         Command::Import(args) => import::run(args, config, tier, output).await?,
         Command::Index(args) => index::run(&args, tier, output).await?,

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use mainstay_core::{BreakerState, Durability, Error, Guarded, Lsn, VectorStore};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::Instant;
 
 use crate::answer::MemberName;
+use crate::tier::events::{ALERT_AFTER, Event};
 use crate::tier::failback::{Failback, FailbackOptions};
 use crate::tier::route::View;
 
@@ -61,6 +62,7 @@ pub struct Member {
     condition: Mutex<Condition>,
     failback: FailbackOptions,
     changes: StateChanges,
+    events: broadcast::Sender<Event>,
     suspicion: Notify,
 }
 
@@ -79,6 +81,7 @@ pub struct Condition {
     pub settled: bool,
     /// How far it is on its way back to serving first.
     failback: Failback,
+    failed_checks: u32,
 }
 
 impl Member {
@@ -89,6 +92,7 @@ impl Member {
         store: Arc<Guarded<dyn VectorStore>>,
         failback: FailbackOptions,
         changes: StateChanges,
+        events: broadcast::Sender<Event>,
     ) -> Self {
         let volatile = store.capabilities().durability == Durability::Volatile;
         let condition = Condition {
@@ -98,6 +102,7 @@ impl Member {
             entry: None,
             settled: false,
             failback: Failback::default(),
+            failed_checks: 0,
         };
         Self {
             name,
@@ -109,6 +114,7 @@ impl Member {
             condition: Mutex::new(condition),
             failback,
             changes,
+            events,
             suspicion: Notify::new(),
         }
     }
@@ -178,18 +184,25 @@ impl Member {
         self.change(|condition| {
             let changed = condition.state != state;
             condition.state = state;
+            condition.failed_checks = 0;
             changed
         });
     }
 
     /// Goes down for this reason.
     pub fn set_down(&self, error: &Error) {
+        let mut failed_checks = 0;
         self.change(|condition| {
             let changed = condition.state != MemberState::Down || !condition.settled;
             condition.state = MemberState::Down;
             condition.reason = Some(error.to_string());
+            condition.failed_checks = condition.failed_checks.saturating_add(1);
+            failed_checks = condition.failed_checks;
             changed
         });
+        if failed_checks == ALERT_AFTER {
+            self.tell(Event::Alert { member: self.name.clone(), failed_checks, reason: error.to_string() });
+        }
     }
 
     /// Goes out of service for this reason.
@@ -204,7 +217,7 @@ impl Member {
     }
 
     fn change(&self, change: impl FnOnce(&mut Condition) -> bool) {
-        let state = {
+        let (from, to, reason) = {
             let mut condition = self.condition.lock();
             let settled = std::mem::replace(&mut condition.settled, true);
             let before = condition.state;
@@ -224,10 +237,19 @@ impl Member {
                 // On its way since the tier was opened.
                 MemberState::CatchingUp | MemberState::Bootstrapping => {}
             }
-            condition.state
+            let bad = matches!(condition.state, MemberState::Down | MemberState::Quarantined);
+            (before, condition.state, condition.reason.clone().filter(|_| bad))
         };
-        tracing::info!(member = %self.name, %state, "member state");
+        tracing::info!(member = %self.name, state = %to, "member state");
+        if from != to {
+            self.tell(Event::State { member: self.name.clone(), from, to, reason });
+        }
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    fn tell(&self, event: Event) {
+        // Nobody may be listening.
+        let _ = self.events.send(event);
     }
 
     /// How long until it may serve first; `None` if it may, [`Duration::MAX`] if nobody knows.

@@ -7,6 +7,7 @@
 //! | `write` | check, append, wait for a cursor |
 //! | `read` | ask the active member, then the next |
 //! | `applier` | the task that moves a member's cursor |
+//! | `events` | what happened, as it happens |
 //! | `retry` | trying a read again after every member failed |
 //! | `failback` | when a member that was away may serve first again |
 //! | `bootstrap` | loading a member from another one |
@@ -15,6 +16,7 @@
 
 mod applier;
 mod bootstrap;
+mod events;
 mod failback;
 pub(crate) mod member;
 pub(crate) mod read;
@@ -38,10 +40,11 @@ use mainstay_core::{
     PayloadPath, Point, PointId, Record, Result, ScrollPage, ScrollQuery, SearchQuery, StoreId, VectorStore,
 };
 use parking_lot::Mutex;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+pub use events::{Event, Events};
 pub use failback::FailbackOptions;
 pub use member::MemberState;
 pub use read::{MAX_IDS, Reader};
@@ -162,6 +165,7 @@ pub(crate) struct Shared {
     /// The last entry that a writer was told is done.
     acked: AtomicU64,
     changes: StateChanges,
+    events: broadcast::Sender<Event>,
     closing: watch::Receiver<bool>,
     owned: Mutex<JoinSet<()>>,
 }
@@ -198,11 +202,13 @@ impl Tier {
             return Err(Error::invalid(format!("two members are named `{}`", twice.1.name)));
         }
         let changes: StateChanges = Arc::new(watch::Sender::new(0));
+        let events = broadcast::Sender::new(events::QUEUE);
         let members: Arc<[Arc<Member>]> = stores
             .into_iter()
             .map(|s| {
                 let name = MemberName::new(&s.name);
-                Arc::new(Member::new(name, s.backend, s.store, options.failback, Arc::clone(&changes)))
+                let (changes, events) = (Arc::clone(&changes), events.clone());
+                Arc::new(Member::new(name, s.backend, s.store, options.failback, changes, events))
             })
             .collect();
         let catalog = read_catalog(&*log).await?;
@@ -216,6 +222,7 @@ impl Tier {
             members,
             acked: AtomicU64::new(0),
             changes,
+            events,
             closing: closing_receiver.clone(),
             owned: Mutex::new(JoinSet::new()),
         });
@@ -230,7 +237,8 @@ impl Tier {
             };
             tasks.spawn(applier.run());
         }
-        tasks.spawn(retention::run(Arc::clone(&shared), closing_receiver));
+        tasks.spawn(retention::run(Arc::clone(&shared), closing_receiver.clone()));
+        tasks.spawn(events::tell_who_serves(Arc::clone(&shared), closing_receiver));
         let owner = Owner { shared, closing, tasks: Mutex::new(tasks) };
         let tier = Self { owner: Arc::new(owner) };
         tier.wait_for_first_member().await;
@@ -425,6 +433,11 @@ impl Tier {
         }
         member.restore();
         Ok(())
+    }
+
+    /// What happens to the tier from now on: states, failovers, failbacks, alerts.
+    pub fn events(&self) -> Events {
+        Events::new(self.shared().events.subscribe())
     }
 
     /// Members, log and service level at this moment.

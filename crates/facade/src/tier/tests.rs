@@ -17,7 +17,7 @@ use rand::{Rng, SeedableRng};
 use crate::answer::ServiceLevel;
 use crate::config::{Ack, ReadPolicy};
 use crate::log::{Log, MemoryLog};
-use crate::tier::{MemberState, MemberStore, RetryOptions, Tier, TierOptions};
+use crate::tier::{Event, MemberState, MemberStore, RetryOptions, Tier, TierOptions};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -219,6 +219,37 @@ async fn writes_go_on_while_the_primary_is_down_and_it_catches_up_exactly() {
     assert_eq!(tier.status().active.unwrap().as_str(), "primary");
     tier.upsert(&docs(), vec![point(99, 0.1)]).await.unwrap();
     assert_eq!(tier.count(&docs(), None).await.unwrap().served_by.as_str(), "primary");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_hears_of_failover_alert_and_failback() {
+    let Pair { tier, primary, .. } = pair().await;
+    tier.wait_caught_up(MINUTE).await.unwrap();
+    let mut events = tier.events();
+    primary.set_down(true);
+    tier.upsert(&docs(), vec![point(1, 0.1)]).await.unwrap();
+    tokio::time::sleep(MINUTE).await;
+    primary.set_down(false);
+    tokio::time::sleep(3 * MINUTE).await;
+    tier.close().await.unwrap();
+    drop(tier);
+    let mut heard = Vec::new();
+    while let Some(event) = events.next().await {
+        heard.push(match event {
+            Event::State { member, from, to, .. } => format!("{member} {from} {to}"),
+            Event::Alert { failed_checks, .. } => format!("alert {failed_checks}"),
+            other => other.to_string(),
+        });
+    }
+    let expected = [
+        "primary live down",
+        "failover: primary -> secondary",
+        "alert 3",
+        "primary down catching_up",
+        "primary catching_up live",
+        "failback: secondary -> primary",
+    ];
+    assert_eq!(heard, expected);
 }
 
 #[tokio::test(start_paused = true)]
