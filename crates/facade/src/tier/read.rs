@@ -163,51 +163,39 @@ impl<'a> Reader<'a> {
         call: &impl Fn(&'s Guard, Context) -> BoxFuture<'s, Result<T>>,
     ) -> Result<Answer<T>> {
         let order = self.candidates(cx, operation).await?;
-        let first_chosen = order.first().copied();
         let mut waiting = order.iter().enumerate();
         let mut failures: Vec<Error> = Vec::new();
-        // Calls that were not answered in time; whichever answers first counts, the others are given up.
-        let mut late = FuturesUnordered::new();
+        // Whichever answers first counts; the others are given up.
+        let mut running = FuturesUnordered::new();
         loop {
-            let next = waiting.next();
-            let (index, cursor, answer) = match next {
-                Some((asked, index)) => {
-                    let member = &self.tier.members[*index];
-                    let left = u32::try_from(order.len() - asked).unwrap_or(u32::MAX);
-                    // Whoever hangs must leave time for those after it.
-                    let cx = cx.at_most(cx.remaining() / left);
-                    let cursor = member.cursor();
-                    let asking = call(member.store(), cx);
-                    let hedge = if left > 1 { self.hedge(member, operation) } else { None };
-                    let mut asking = Box::pin(async move { (*index, cursor, asking.await) });
-                    let first = async {
-                        tokio::select! {
-                            biased;
-                            Some(answer) = late.next(), if !late.is_empty() => answer,
-                            answer = &mut asking => answer,
-                        }
-                    };
-                    match hedge {
-                        None => first.await,
-                        Some(patience) => match timeout(patience, first).await {
-                            Ok(answer) => answer,
-                            Err(_) => {
-                                // Slow or frozen: its applier finds out.
-                                member.suspect();
-                                late.push(asking);
-                                continue;
-                            }
-                        },
-                    }
+            let mut hedge = None;
+            if let Some((asked, index)) = waiting.next() {
+                let member = &self.tier.members[*index];
+                let left = u32::try_from(order.len() - asked).unwrap_or(u32::MAX);
+                // Whoever hangs must leave time for those after it.
+                let asking = call(member.store(), cx.at_most(cx.remaining() / left));
+                let cursor = member.cursor();
+                running.push(async move { (*index, cursor, asking.await) });
+                if left > 1 {
+                    hedge = self.hedge(member, operation).map(|patience| (patience, member));
                 }
-                None => match late.next().await {
-                    Some(answer) => answer,
-                    None => return Err(self.all_failed(failures)),
+            }
+            let answered = match hedge {
+                None => running.next().await,
+                Some((patience, member)) => match timeout(patience, running.next()).await {
+                    Ok(answered) => answered,
+                    Err(_) => {
+                        // Slow or frozen: its applier finds out.
+                        member.suspect();
+                        continue;
+                    }
                 },
             };
-            match answer {
-                Ok(value) => return Ok(self.answer(value, index, cursor, first_chosen)),
-                Err(error) => {
+            match answered {
+                Some((index, cursor, Ok(value))) => {
+                    return Ok(self.answer(value, index, cursor, order.first().copied()));
+                }
+                Some((index, _, Err(error))) => {
                     let member = &self.tier.members[index];
                     tracing::debug!(member = %member.name(), %operation, %error, "read moves on");
                     if error.kind().counts_on_breaker() {
@@ -215,6 +203,7 @@ impl<'a> Reader<'a> {
                     }
                     failures.push(self.unless_behind(error));
                 }
+                None => return Err(self.all_failed(failures)),
             }
         }
     }

@@ -175,6 +175,20 @@ async fn a_slow_primary_that_answers_before_the_standby_fails_is_heard() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_primary_that_fails_late_does_not_take_the_slow_standby_with_it() {
+    let (log, primary, standby) = (Arc::new(MemoryLog::default()), store(1), store(2));
+    let retry = RetryOptions { max_retries: 0, ..RetryOptions::default() };
+    let tier = tier_of(TierOptions { retry, ..TierOptions::default() }, &log, &[&primary, &standby]).await;
+    tier.create_collection(spec()).await.unwrap();
+    tier.wait_caught_up(MINUTE).await.unwrap();
+    // The one is given up after half of 5 s, while the other is still at it.
+    primary.fail_next_of(Operation::Search, 1, Fault::Hang);
+    standby.fail_next_of(Operation::Search, 1, Fault::Delay(Duration::from_secs(3)));
+    let answer = tier.search(&docs(), SearchQuery::new(vec![1.0, 1.0])).await.unwrap();
+    assert_eq!(answer.served_by.as_str(), "secondary");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_fastest_member_serves_and_is_never_behind_an_acked_write() {
     let (log, primary, standby) = (Arc::new(MemoryLog::default()), store(1), store(2));
     let options = TierOptions { read: ReadPolicy::Fastest, ..TierOptions::default() };
