@@ -9,12 +9,12 @@ use mainstay_core::{
     CollectionName, Context, Disposition, Error, ErrorKind, Fields, Filter, Guarded, Hit, Lsn, Operation,
     PointId, Record, Result, ScrollPage, ScrollQuery, SearchQuery, VectorStore,
 };
-use tokio::time::{sleep, timeout, timeout_at};
+use tokio::time::{sleep, timeout_at};
 
 use crate::answer::{Answer, ServiceLevel};
 use crate::config::{HedgeAfter, ReadPolicy};
 use crate::tier::Shared;
-use crate::tier::member::Member;
+use crate::tier::member::{Member, MemberState};
 use crate::tier::route::{self, View};
 
 /// Most ids in one `get` or delete.
@@ -162,8 +162,9 @@ impl<'a> Reader<'a> {
         operation: Operation,
         call: &impl Fn(&'s Guard, Context) -> BoxFuture<'s, Result<T>>,
     ) -> Result<Answer<T>> {
+        let acked = self.tier.acked().max(self.at_least);
         let order = self.candidates(cx, operation).await?;
-        let mut waiting = order.iter().enumerate();
+        let mut waiting = order.iter().enumerate().peekable();
         let mut failures: Vec<Error> = Vec::new();
         // Whichever answers first counts; the others are given up.
         let mut running = FuturesUnordered::new();
@@ -176,15 +177,16 @@ impl<'a> Reader<'a> {
                 let asking = call(member.store(), cx.at_most(cx.remaining() / left));
                 let cursor = member.cursor();
                 running.push(async move { (*index, cursor, asking.await) });
-                if left > 1 {
-                    hedge = self.hedge(member, operation).map(|patience| (patience, member));
-                }
+                hedge = self.hedge(member, operation).zip(waiting.peek()).map(|(patience, (_, next))| {
+                    (member, self.ready(patience, &self.tier.members[**next], acked))
+                });
             }
             let answered = match hedge {
                 None => running.next().await,
-                Some((patience, member)) => match timeout(patience, running.next()).await {
-                    Ok(answered) => answered,
-                    Err(_) => {
+                Some((member, ready)) => tokio::select! {
+                    biased;
+                    answered = running.next() => answered,
+                    () = ready => {
                         // Slow or frozen: its applier finds out.
                         member.suspect();
                         continue;
@@ -205,6 +207,17 @@ impl<'a> Reader<'a> {
                 }
                 None => return Err(self.all_failed(failures)),
             }
+        }
+    }
+
+    /// Waits until the next member is to be asked too: when patience ends, and it holds everything that was acked before
+    /// this read. That a member is slow is no reason for an older answer.
+    async fn ready(&self, patience: Duration, next: &Member, acked: Lsn) {
+        sleep(patience).await;
+        let reached = next.watch_cursor().wait_for(|cursor| *cursor >= acked).await.is_ok();
+        // One that is not well answers for want of a better one only.
+        if !reached || next.state() != MemberState::Live {
+            std::future::pending::<()>().await;
         }
     }
 

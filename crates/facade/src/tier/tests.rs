@@ -175,6 +175,22 @@ async fn a_slow_primary_that_answers_before_the_standby_fails_is_heard() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slow_primary_is_not_raced_by_a_standby_behind_an_acked_write() {
+    let Pair { tier, primary, standby, .. } = pair().await;
+    tier.wait_caught_up(MINUTE).await.unwrap();
+    standby.fail_next_of(Operation::Apply, u64::MAX, Fault::Delay(Duration::from_millis(700)));
+    primary.fail_next_of(Operation::Get, u64::MAX, Fault::Delay(Duration::from_secs(1)));
+    for id in 0..4 {
+        tier.upsert(&docs(), vec![point(id, 0.5)]).await.unwrap();
+        let start = tokio::time::Instant::now();
+        let answer = tier.get(&docs(), &[id.into()], &Fields::NONE).await.unwrap();
+        assert_eq!((answer.value.len(), answer.served_by.as_str()), (1, "secondary"));
+        let took = start.elapsed();
+        assert!((600..=1_000).contains(&took.as_millis()), "as soon as the standby has it: {took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_primary_that_fails_late_does_not_take_the_slow_standby_with_it() {
     let (log, primary, standby) = (Arc::new(MemoryLog::default()), store(1), store(2));
     let retry = RetryOptions { max_retries: 0, ..RetryOptions::default() };
