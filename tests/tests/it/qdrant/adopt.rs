@@ -31,7 +31,7 @@ async fn write_foreign(server: &Server) {
     let index = CreateFieldIndexCollectionBuilder::new("old", "kind", FieldType::Keyword).wait(true);
     client.create_field_index(index).await.unwrap();
     let point = |id: u64| {
-        let kind = if id % 10 == 0 { json!(id) } else { json!(format!("k{}", id % 3)) };
+        let kind = if id.is_multiple_of(10) { json!(id) } else { json!(format!("k{}", id % 3)) };
         let payload = json!({ "kind": kind, "n": id, "nested": { "list": [id, null, 0.5] } });
         let vector = vec![(id as f32).sin(), (id as f32).cos(), 0.1, 2.0];
         PointStruct::new(id, vector, qdrant_client::Payload::try_from(payload).unwrap())
@@ -87,7 +87,7 @@ async fn an_adopted_collection_is_the_base_of_the_tier() {
     // A keyword index does not know the numbers; the answer does.
     let not = json!({ "must": [{ "key": "kind", "match": { "except": ["k1"] } }] });
     let filter: Filter = filter_from_json(&not).unwrap();
-    let accepted = (0..POINTS).filter(|id| id % 10 == 0 || id % 3 != 1).count() as u64;
+    let accepted = (0..POINTS).filter(|id| id.is_multiple_of(10) || id % 3 != 1).count() as u64;
     assert_eq!(tier.count(&old, Some(&filter)).await.unwrap().value, accepted);
 
     // From here on it is a collection as any other.
