@@ -197,17 +197,27 @@ impl Store {
 
     /// Writes entries as one atomic batch, up to the operating system.
     pub fn write(&self, entries: &[(Lsn, Vec<u8>)]) -> Result<()> {
-        let mut batch = sled::Batch::default();
+        let mut parts = Vec::new();
         for (lsn, bytes) in entries {
             let count = bytes.len().div_ceil(PART_BYTES);
             // An entry has at most MAX_ENTRY_BYTES, which is a handful of parts.
             let count = u16::try_from(count).map_err(|_| Error::invalid("an entry is too large"))?;
             for (part, chunk) in (0..count).zip(bytes.chunks(PART_BYTES)) {
                 let value = if part == 0 { [&count.to_be_bytes(), chunk].concat() } else { chunk.to_vec() };
-                batch.insert(part_key(*lsn, part).to_vec(), value);
+                parts.push((part_key(*lsn, part), value));
             }
         }
-        self.entries.apply_batch(batch).map_err(sled_error)?;
+        match <[_; 1]>::try_from(parts) {
+            // Atomic by itself; of a batch sled writes a head first, and waits for the disk for it too.
+            Ok([(key, value)]) => {
+                self.entries.insert(key, value).map_err(sled_error)?;
+            }
+            Err(parts) => {
+                let mut batch = sled::Batch::default();
+                parts.into_iter().for_each(|(key, value)| batch.insert(key.to_vec(), value));
+                self.entries.apply_batch(batch).map_err(sled_error)?;
+            }
+        }
         self.db.flush().map_err(sled_error)?;
         Ok(())
     }
