@@ -22,8 +22,6 @@ pub const MAX_IDS: usize = 10_000;
 
 /// A hedge by percentile waits at least this long: what a busy scheduler may take from any call.
 const SHORTEST_HEDGE: Duration = Duration::from_millis(5);
-/// How long it waits for a member of whose times nothing is known.
-const UNKNOWN_HEDGE: Duration = Duration::from_millis(100);
 
 /// Reads with conditions: at least an LSN, by a deadline, from one member.
 #[derive(Clone, Copy)]
@@ -228,8 +226,9 @@ impl<'a> Reader<'a> {
             HedgeAfter::After(patience) => Some(patience),
             HedgeAfter::Percentile(percent) => {
                 let most = (member.store().options().timeout / 2).max(SHORTEST_HEDGE);
-                let usual = member.store().latency(operation).quantile(percent / 100.0);
-                Some(usual.unwrap_or(UNKNOWN_HEDGE).clamp(SHORTEST_HEDGE, most))
+                // Before its times are known it is not raced: a call that is given up would never make them known.
+                let usual = member.store().latency(operation).quantile(percent / 100.0)?;
+                Some(usual.clamp(SHORTEST_HEDGE, most))
             }
         }
     }

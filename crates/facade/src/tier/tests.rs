@@ -15,7 +15,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::answer::ServiceLevel;
-use crate::config::{Ack, ReadPolicy};
+use crate::config::{Ack, HedgeAfter, ReadPolicy};
 use crate::log::{Log, MemoryLog};
 use crate::tier::{Event, MemberState, MemberStore, RetryOptions, Tier, TierOptions};
 
@@ -37,6 +37,11 @@ async fn tier_of(options: TierOptions, log: &Arc<MemoryLog>, stores: &[&Double])
     let names = ["primary", "secondary", "standby"];
     let members = stores.iter().zip(names).map(|(store, name)| member(name, store)).collect();
     Tier::assemble(options, Arc::clone(log) as Arc<dyn Log>, members).await.unwrap()
+}
+
+/// The next member is asked too after 100 ms.
+fn hedging() -> TierOptions {
+    TierOptions { hedge_after: HedgeAfter::After(Duration::from_millis(100)), ..TierOptions::default() }
 }
 
 struct Pair {
@@ -165,7 +170,9 @@ async fn a_read_that_failed_everywhere_for_a_moment_is_tried_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_primary_that_answers_before_the_standby_fails_is_heard() {
-    let Pair { tier, primary, standby, .. } = pair().await;
+    let (log, primary, standby) = (Arc::new(MemoryLog::default()), store(1), store(2));
+    let tier = tier_of(hedging(), &log, &[&primary, &standby]).await;
+    tier.create_collection(spec()).await.unwrap();
     tier.upsert(&docs(), vec![point(1, 0.5)]).await.unwrap();
     tier.wait_caught_up(MINUTE).await.unwrap();
     primary.fail_next_of(Operation::Search, 1, Fault::Delay(Duration::from_millis(300)));
@@ -176,7 +183,9 @@ async fn a_slow_primary_that_answers_before_the_standby_fails_is_heard() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_primary_is_not_raced_by_a_standby_behind_an_acked_write() {
-    let Pair { tier, primary, standby, .. } = pair().await;
+    let (log, primary, standby) = (Arc::new(MemoryLog::default()), store(1), store(2));
+    let tier = tier_of(hedging(), &log, &[&primary, &standby]).await;
+    tier.create_collection(spec()).await.unwrap();
     tier.wait_caught_up(MINUTE).await.unwrap();
     standby.fail_next_of(Operation::Apply, u64::MAX, Fault::Delay(Duration::from_millis(700)));
     primary.fail_next_of(Operation::Get, u64::MAX, Fault::Delay(Duration::from_secs(1)));
@@ -194,7 +203,7 @@ async fn a_slow_primary_is_not_raced_by_a_standby_behind_an_acked_write() {
 async fn a_primary_that_fails_late_does_not_take_the_slow_standby_with_it() {
     let (log, primary, standby) = (Arc::new(MemoryLog::default()), store(1), store(2));
     let retry = RetryOptions { max_retries: 0, ..RetryOptions::default() };
-    let tier = tier_of(TierOptions { retry, ..TierOptions::default() }, &log, &[&primary, &standby]).await;
+    let tier = tier_of(TierOptions { retry, ..hedging() }, &log, &[&primary, &standby]).await;
     tier.create_collection(spec()).await.unwrap();
     tier.wait_caught_up(MINUTE).await.unwrap();
     // The one is given up after half of 5 s, while the other is still at it.
