@@ -146,10 +146,10 @@ pub(crate) async fn apply_entries<'a>(
                 }
                 Err(e) => Err(e.with_lsn(entry.lsn)),
             },
-            Op::AdoptCollection { spec, .. } => match session.find(&spec.name) {
-                Some(table) if table.layout.incarnation >= entry.lsn => Ok(()),
-                _ => Err(Op::held_elsewhere(spec, entry.lsn)),
-            },
+            Op::AdoptCollection { spec, .. } => {
+                let held = session.find(&spec.name).map(|table| table.layout.incarnation);
+                Op::check_adopted(spec, entry.lsn, held)
+            }
             Op::DropCollection(collection) => {
                 if let Some(table) = session.table_of(collection) {
                     changes.remove(&collection.name);

@@ -158,12 +158,9 @@ impl Inner {
         session.flush().await.inspect_err(|e| self.lose(&session, e))
     }
 
+    /// Takes a step that was checked to come in order.
     pub(crate) async fn restore(&self, step: OwnedStep) -> Result<()> {
         let session = self.session()?;
-        let restoring = session.progress().restoring;
-        if !restoring && !matches!(step, OwnedStep::Begin | OwnedStep::Resume) {
-            return Err(Error::invalid("a restore starts with `Begin` or `Resume`"));
-        }
         let written = match step {
             OwnedStep::Begin => {
                 let _indexing = self.indexing.lock().await;
@@ -183,13 +180,10 @@ impl Inner {
                 session.load(&collection, &records).await
             }
             OwnedStep::Save => session.flush_at(None).await,
-            OwnedStep::Resume => match session.progress().position {
-                Some(_) => return Err(Error::invalid("a store with a position has no load to resume")),
-                None => {
-                    session.set_progress(Progress { position: None, restoring: true });
-                    Ok(())
-                }
-            },
+            OwnedStep::Resume => {
+                session.set_progress(Progress { position: None, restoring: true });
+                Ok(())
+            }
             OwnedStep::Finish(position) => session.flush_at(Some(position)).await,
         };
         self.wake.notify_one();

@@ -163,6 +163,9 @@ impl VectorStore for LanceStore {
     }
 
     async fn restore(&self, cx: &Context, step: RestoreStep<'_>) -> Result<()> {
+        let progress = self.inner.session().map(|session| session.progress());
+        let checked = progress.and_then(|progress| step.check(progress.restoring, progress.position));
+        checked.map_err(|e| e.with_operation("restore"))?;
         let step = match step {
             RestoreStep::Begin => OwnedStep::Begin,
             RestoreStep::Collection { spec, incarnation } => OwnedStep::Collection(spec.clone(), incarnation),

@@ -124,10 +124,8 @@ impl Inner {
         match &entry.op {
             Op::CreateCollection(spec) => self.create(spec, entry.lsn)?,
             Op::AdoptCollection { spec, .. } => {
-                let collections = self.collections.read();
-                if collections.get(&spec.name).is_none_or(|known| known.incarnation < entry.lsn) {
-                    return Err(Op::held_elsewhere(spec, entry.lsn));
-                }
+                let held = self.collections.read().get(&spec.name).map(|known| known.incarnation);
+                Op::check_adopted(spec, entry.lsn, held)?;
             }
             Op::DropCollection(dropped) => {
                 let mut collections = self.collections.write();
@@ -210,10 +208,7 @@ impl Inner {
 
     fn restore(&self, step: RestoreStep<'_>) -> Result<()> {
         self.open()?;
-        let begun = self.restoring.load(Ordering::Relaxed);
-        if !begun && !matches!(step, RestoreStep::Begin | RestoreStep::Resume) {
-            return Err(Error::invalid("a restore starts with `Begin` or `Resume`"));
-        }
+        step.check(self.restoring.load(Ordering::Relaxed), *self.position.lock())?;
         match step {
             RestoreStep::Begin => {
                 self.restoring.store(true, Ordering::Relaxed);
@@ -235,12 +230,7 @@ impl Inner {
                 records.iter().try_for_each(|record| meant.upsert(record.version, &record.point))?;
             }
             RestoreStep::Save => {}
-            RestoreStep::Resume => {
-                if self.position.lock().is_some() {
-                    return Err(Error::invalid("a store with a position has no load to resume"));
-                }
-                self.restoring.store(true, Ordering::Relaxed);
-            }
+            RestoreStep::Resume => self.restoring.store(true, Ordering::Relaxed),
             RestoreStep::Finish { position } => {
                 *self.position.lock() = Some(position);
                 self.restoring.store(false, Ordering::Relaxed);

@@ -226,7 +226,6 @@ impl Session {
                     Ok(()) => None,
                     Err(error) => Some(Error::new(ErrorKind::Rejected, error.message())),
                 },
-                Op::AdoptCollection { spec, .. } if !self.is_new(&spec.name, entry.lsn) => None,
                 Op::AdoptCollection { spec, store } if self.is_there(cx, engine, spec, *store).await? => {
                     engine.index(cx, spec).await?;
                     let known = Arc::new(Known::new(spec.clone(), entry.lsn));
@@ -234,7 +233,10 @@ impl Session {
                     self.save_collections(cx, engine).await?;
                     None
                 }
-                Op::AdoptCollection { spec, .. } => Some(Op::held_elsewhere(spec, entry.lsn)),
+                Op::AdoptCollection { spec, .. } => {
+                    let held = self.control.collections.get(&spec.name).map(|known| known.incarnation);
+                    Op::check_adopted(spec, entry.lsn, held).err()
+                }
                 Op::DropCollection(dropped) => {
                     if self.control.meant(dropped).is_some() {
                         changes.remove(&dropped.name);

@@ -248,9 +248,7 @@ impl QdrantStore {
         let engine = &*self.engine;
         let mut guard = self.session(cx).await?;
         let Some(session) = guard.as_mut() else { return Err(closed()) };
-        if !session.restoring && !matches!(step, RestoreStep::Begin | RestoreStep::Resume) {
-            return Err(Error::invalid("a restore starts with `Begin` or `Resume`"));
-        }
+        step.check(session.restoring, session.position)?;
         match step {
             RestoreStep::Begin => {
                 session.begin(cx, engine).await?;
@@ -275,9 +273,6 @@ impl QdrantStore {
                 changes::write(cx, engine, &known, batch).await?;
             }
             RestoreStep::Save => flushed(engine, cx).await?,
-            RestoreStep::Resume if session.position.is_some() => {
-                return Err(Error::invalid("a store with a position has no load to resume"));
-            }
             RestoreStep::Resume => session.restoring = true,
             RestoreStep::Finish { position } => {
                 flushed(engine, cx).await?;

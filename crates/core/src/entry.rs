@@ -157,11 +157,18 @@ pub enum Op {
 }
 
 impl Op {
-    /// What a store answers to the adoption of a collection that it does not hold.
-    pub fn held_elsewhere(spec: &CollectionSpec, lsn: Lsn) -> Error {
+    /// What a store answers to the adoption of a collection of which it holds this incarnation, if any: it passes
+    /// the entry over if that is the adopted one or a later one.
+    ///
+    /// # Errors
+    /// `LogGap` otherwise: what is in the collection cannot be replayed.
+    pub fn check_adopted(spec: &CollectionSpec, lsn: Lsn, held: Option<Lsn>) -> Result<()> {
+        if held >= Some(lsn) {
+            return Ok(());
+        }
         let text =
             "the collection was taken over from another store; this one has to be loaded from a member";
-        Error::new(ErrorKind::LogGap, text).with_collection(&spec.name).with_lsn(lsn)
+        Err(Error::new(ErrorKind::LogGap, text).with_collection(&spec.name).with_lsn(lsn))
     }
 
     /// The name of the collection that this changes.

@@ -102,7 +102,7 @@ impl VectorStore for PlainStore {
                     let records = BTreeMap::new();
                     collections.insert(name, Collection { spec, incarnation: version, records });
                 }
-                Op::AdoptCollection { spec, .. } => return Err(Op::held_elsewhere(spec, version)),
+                Op::AdoptCollection { spec, .. } => Op::check_adopted(spec, version, None)?,
                 Op::DropCollection(collection) => {
                     collections.remove(&collection.name);
                 }

@@ -133,6 +133,24 @@ pub enum RestoreStep<'a> {
     },
 }
 
+impl RestoreStep<'_> {
+    /// Checks that the step may come now. Every store calls this first in `restore`.
+    ///
+    /// # Errors
+    /// `Invalid` for a step that starts no load while none is under way, and for `Resume` of a store that has a
+    /// position.
+    pub fn check(&self, restoring: bool, position: Option<Position>) -> Result<()> {
+        match self {
+            Self::Resume if position.is_some() => {
+                Err(Error::invalid("a store with a position has no load to resume"))
+            }
+            Self::Begin | Self::Resume => Ok(()),
+            _ if restoring => Ok(()),
+            _ => Err(Error::invalid("a restore starts with `Begin` or `Resume`")),
+        }
+    }
+}
+
 /// A vector store: what a backend implements and a tier is made of.
 ///
 /// There is one way to write, [`apply`](Self::apply), so that the normal write, catch-up and crash

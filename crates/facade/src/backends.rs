@@ -7,7 +7,7 @@ use mainstay_core::{BreakerOptions, Context, Error, GuardOptions, Guarded, Resul
 
 use crate::config::{BackendConfig, Config, MemberConfig};
 use crate::log::{Log, LogOptions, MemoryLog, SledLog, SyncPolicy};
-use crate::tier::{FailbackOptions, MemberStore, RetryOptions, TierOptions};
+use crate::tier::{FailbackOptions, MemberStore, TierOptions};
 
 /// Closing what was opened before another member could not be opened.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,13 +35,7 @@ pub fn tier_options(config: &Config) -> TierOptions {
         max_batch_bytes: usize::try_from(config.tier.max_batch_bytes).unwrap_or(usize::MAX),
         log_max_bytes: config.log.max_bytes,
         check_interval: config.failover.check_interval,
-        retry: RetryOptions {
-            max_retries: config.retry.max_retries,
-            first_delay: config.retry.first_delay,
-            longest_delay: config.retry.longest_delay,
-            budget: config.retry.budget,
-            seed: None,
-        },
+        retry: config.retry.clone(),
         failback: FailbackOptions {
             auto_restore: config.failover.auto_restore,
             restore_delay: config.failover.restore_delay,

@@ -116,12 +116,13 @@ mod server {
     }
 
     async fn adopt(names: &[CollectionName], store: &QdrantStore, tier: &Tier, output: Output) -> Result<()> {
+        let foreign = store.foreign_collections(&Context::within(CALL)).await?;
         let mut adopted = Vec::new();
         for name in names {
-            let bar = output.bar(0, "preparing");
+            let found = foreign.iter().find(|found| found.name == name.as_str());
+            let bar = output.bar(found.map_or(0, |found| found.points), "preparing");
             let progress = |read: u64| bar.set_position(read);
             let call = || Context::within(CALL);
-            bar.set_length(points_of(store, name).await?);
             let prepared = store.prepare_adoption(name, call, &progress).await;
             bar.finish_and_clear();
             let (spec, id) = prepared?;
@@ -138,11 +139,6 @@ mod server {
             lines.collect::<Vec<_>>().join("\n")
         });
         loaded
-    }
-
-    async fn points_of(store: &QdrantStore, name: &CollectionName) -> Result<u64> {
-        let foreign = store.foreign_collections(&Context::within(CALL)).await?;
-        Ok(foreign.iter().find(|found| found.name == name.as_str()).map_or(0, |found| found.points))
     }
 
     /// Waits until every member holds what was adopted, as long as they are on their way.

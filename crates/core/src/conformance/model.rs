@@ -64,9 +64,8 @@ impl State {
         match &entry.op {
             Op::CreateCollection(spec) => self.create(spec, entry.lsn),
             Op::AdoptCollection { spec, .. } => {
-                if self.collections.get(&spec.name).is_none_or(|known| known.incarnation < entry.lsn) {
-                    return Err(Op::held_elsewhere(spec, entry.lsn));
-                }
+                let held = self.collections.get(&spec.name).map(|known| known.incarnation);
+                Op::check_adopted(spec, entry.lsn, held)?;
             }
             Op::DropCollection(collection) => {
                 if self.meant(collection).is_some() {
@@ -141,9 +140,7 @@ impl VectorStore for ModelStore {
 
     async fn restore(&self, _: &Context, step: RestoreStep<'_>) -> Result<()> {
         let mut state = self.state.lock();
-        if !state.open()?.restoring && !matches!(step, RestoreStep::Begin | RestoreStep::Resume) {
-            return Err(Error::invalid("a restore starts with `Begin` or `Resume`"));
-        }
+        step.check(state.open()?.restoring, state.position)?;
         match step {
             RestoreStep::Begin => *state = State { restoring: true, ..State::default() },
             RestoreStep::Collection { spec, incarnation } => state.create(spec, incarnation),
@@ -153,9 +150,6 @@ impl VectorStore for ModelStore {
                 meant.records.extend(records.iter().map(|record| (record.point.id, record.clone())));
             }
             RestoreStep::Save => {}
-            RestoreStep::Resume if state.position.is_some() => {
-                return Err(Error::invalid("a store with a position has no load to resume"));
-            }
             RestoreStep::Resume => state.restoring = true,
             RestoreStep::Finish { position } => {
                 state.position = Some(position);

@@ -128,11 +128,7 @@ pub(crate) async fn tell_who_serves(shared: Arc<Shared>, mut closing: watch::Rec
         let (from, to) = (name(active), name(now));
         // At the start nobody serves; that the first member begins to is no failback.
         let event = match (active, now) {
-            (None, Some(0))
-                if from.is_none() && !shared.members.iter().any(|m| m.restored_in().is_some()) =>
-            {
-                None
-            }
+            (None, Some(0)) if shared.members.iter().all(|m| m.restored_in().is_none()) => None,
             (Some(before), Some(after)) if after < before => Some(Event::Failback { from, to }),
             (None, Some(_)) => Some(Event::Failback { from, to }),
             _ => Some(Event::Failover { from, to }),

@@ -47,7 +47,7 @@ impl Failback {
     pub fn failed(&mut self, options: &FailbackOptions, now: Instant) {
         self.settle(options, now);
         self.doublings = match self.phase {
-            Phase::Restored(since) if now - since < options.restore_delay * FLAPPING => {
+            Phase::Restored(since) if now - since < options.restore_delay.saturating_mul(FLAPPING) => {
                 (self.doublings + 1).min(MOST_DOUBLINGS)
             }
             Phase::Away | Phase::Back(_) => self.doublings,
@@ -79,7 +79,9 @@ impl Failback {
         self.settle(options, now);
         match self.phase {
             Phase::Trusted | Phase::Restored(_) => None,
-            Phase::Back(since) if options.auto_restore => Some((since + self.delay(options)) - now),
+            Phase::Back(since) if options.auto_restore => {
+                Some(self.delay(options).saturating_sub(now - since))
+            }
             Phase::Away | Phase::Back(_) => Some(Duration::MAX),
         }
     }
@@ -94,7 +96,7 @@ impl Failback {
     }
 
     fn delay(&self, options: &FailbackOptions) -> Duration {
-        options.restore_delay * (1 << self.doublings)
+        options.restore_delay.saturating_mul(1 << self.doublings)
     }
 }
 
@@ -158,5 +160,17 @@ mod tests {
         assert_eq!(failback.waits(&options, start + seconds(86_400)), Some(Duration::MAX));
         failback.restore(start + seconds(86_400));
         assert_eq!(failback.waits(&options, start + seconds(86_400)), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_delay_is_too_long_to_wait_for() {
+        let options = FailbackOptions { restore_delay: Duration::MAX, ..OPTIONS };
+        let (start, mut failback) = (Instant::now(), Failback::default());
+        for _ in 0..2 {
+            failback.failed(&options, start);
+            failback.came_back(start);
+            assert_eq!(failback.waits(&options, start + seconds(1)), Some(Duration::MAX - seconds(1)));
+            failback.restore(start);
+        }
     }
 }

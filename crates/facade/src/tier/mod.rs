@@ -40,6 +40,8 @@ use mainstay_core::{
     PayloadPath, Point, PointId, Record, Result, ScrollPage, ScrollQuery, SearchQuery, StoreId, VectorStore,
 };
 use parking_lot::Mutex;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -48,13 +50,12 @@ pub use events::{Event, Events};
 pub use failback::FailbackOptions;
 pub use member::MemberState;
 pub use read::{MAX_IDS, Reader};
-pub use retry::RetryOptions;
 pub use status::{LogStatus, MemberStatus, Status};
 
 use crate::answer::{Answer, MemberName, Written};
 use crate::backends;
 use crate::catalog::Catalog;
-use crate::config::{Ack, Config, HedgeAfter, ReadPolicy};
+use crate::config::{Ack, Config, HedgeAfter, ReadPolicy, RetryConfig};
 use crate::log::Log;
 use applier::{Applier, Pace};
 use member::{Member, StateChanges};
@@ -87,7 +88,7 @@ pub struct TierOptions {
     /// How often idle members are checked.
     pub check_interval: Duration,
     /// When and how often a read that failed everywhere is tried again.
-    pub retry: RetryOptions,
+    pub retry: RetryConfig,
     /// When a member that was away serves first again.
     pub failback: FailbackOptions,
     /// How often what was applied is made durable.
@@ -107,7 +108,7 @@ impl Default for TierOptions {
             max_batch_bytes: 8 << 20,
             log_max_bytes: 1 << 30,
             check_interval: Duration::from_secs(5),
-            retry: RetryOptions::default(),
+            retry: RetryConfig::default(),
             failback: FailbackOptions::default(),
             flush_interval: Duration::from_secs(5),
             close_timeout: Duration::from_secs(60),
@@ -215,7 +216,7 @@ impl Tier {
         let (closing, closing_receiver) = watch::channel(false);
         let pace = Pace { check_interval: options.check_interval, flush_interval: options.flush_interval };
         let shared = Arc::new(Shared {
-            retries: Retries::new(options.retry),
+            retries: Retries::new(options.retry.clone(), SmallRng::from_os_rng()),
             options,
             log,
             catalog,

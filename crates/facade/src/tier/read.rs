@@ -140,7 +140,8 @@ impl<'a> Reader<'a> {
     ) -> Result<Answer<T>> {
         let cx = Context::within(self.deadline);
         self.tier.retries.earn();
-        for retry in 0.. {
+        let mut retry = 0;
+        loop {
             let error = match self.ask_once(&cx, operation, &call).await {
                 Err(error) if error.disposition() == Disposition::Retry && self.from.is_none() => error,
                 answer => return answer,
@@ -149,8 +150,8 @@ impl<'a> Reader<'a> {
                 Some(wait) if wait < cx.remaining() && !self.tier.is_closing() => sleep(wait).await,
                 _ => return Err(error),
             }
+            retry += 1;
         }
-        Err(no_member())
     }
 
     /// Asks each member that may answer, once.

@@ -15,9 +15,9 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::answer::ServiceLevel;
-use crate::config::{Ack, HedgeAfter, ReadPolicy};
+use crate::config::{Ack, HedgeAfter, ReadPolicy, RetryConfig};
 use crate::log::{Log, MemoryLog};
-use crate::tier::{Event, MemberState, MemberStore, RetryOptions, Tier, TierOptions};
+use crate::tier::{Event, MemberState, MemberStore, Tier, TierOptions};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -202,7 +202,7 @@ async fn a_slow_primary_is_not_raced_by_a_standby_behind_an_acked_write() {
 #[tokio::test(start_paused = true)]
 async fn a_primary_that_fails_late_does_not_take_the_slow_standby_with_it() {
     let (log, primary, standby) = (Arc::new(MemoryLog::default()), store(1), store(2));
-    let retry = RetryOptions { max_retries: 0, ..RetryOptions::default() };
+    let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
     let tier = tier_of(TierOptions { retry, ..hedging() }, &log, &[&primary, &standby]).await;
     tier.create_collection(spec()).await.unwrap();
     tier.wait_caught_up(MINUTE).await.unwrap();
@@ -405,7 +405,7 @@ async fn ack_all_waits_for_every_member_and_ack_journal_for_none() {
 #[tokio::test(start_paused = true)]
 async fn a_member_that_lacks_a_collection_still_to_come_does_not_deny_it() {
     let (log, primary, standby) = (Arc::new(MemoryLog::default()), store(1), store(2));
-    let retry = RetryOptions { max_retries: 0, ..RetryOptions::default() };
+    let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
     let options = TierOptions { ack: Ack::Journal, retry, ..TierOptions::default() };
     let tier = tier_of(options, &log, &[&primary, &standby]).await;
     tier.wait_caught_up(MINUTE).await.unwrap();
