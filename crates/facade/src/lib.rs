@@ -54,5 +54,5 @@ pub use mainstay_core::{
 pub use mainstay_qdrant as qdrant;
 pub use tier::{
     Event, Events, FailbackOptions, LogStatus, MAX_IDS, MemberState, MemberStatus, MemberStore, Reader,
-    Status, Tier, TierOptions,
+    Release, Status, Tier, TierOptions,
 };

@@ -78,10 +78,19 @@ impl Applier {
         let mut pause = FIRST_PAUSE;
         let mut internal_failures = 0;
         while !self.is_closing() {
+            if self.member().state() == MemberState::Quarantined {
+                self.wait_for_release().await;
+                (pause, internal_failures) = (FIRST_PAUSE, 0);
+                continue;
+            }
             let before = self.member().cursor();
-            let mut ended = match self.settle().await {
+            let settled = match self.member().is_to_reload() {
+                true => self.bootstrap(self.log.checkpoint().position.lsn).await,
+                false => self.settle().await,
+            };
+            let mut ended = match settled {
                 Ok(Some(position)) => self.follow(position).await,
-                Ok(None) => Ended::Closing,
+                Ok(None) => Ended::Resettle,
                 Err(error) => Ended::Failed(error),
             };
             if let Ended::Load(lsn) = ended {
@@ -103,8 +112,7 @@ impl Applier {
                 || internal_failures >= INTERNAL_TRIES
             {
                 self.member().quarantine(&error);
-                until_closing(&mut self.closing).await;
-                break;
+                continue;
             }
             tracing::warn!(member = %self.member().name(), %error, "member down");
             self.member().set_down(&error);
@@ -127,6 +135,18 @@ impl Applier {
         }
         if let Err(error) = member.store().close(&cx).await {
             tracing::warn!(member = %member.name(), %error, "close failed");
+        }
+    }
+
+    /// Waits until an operator lets the member back in, or the tier closes.
+    async fn wait_for_release(&mut self) {
+        let mut orders = self.member().watch_orders();
+        while self.member().state() == MemberState::Quarantined {
+            tokio::select! {
+                () = until_closing(&mut self.closing) => return,
+                // That the sender is gone cannot be: the member is ours.
+                _ = orders.changed() => {}
+            }
         }
     }
 
@@ -195,14 +215,20 @@ impl Applier {
         Ok(Some(position))
     }
 
-    /// Loads the store from a member that is at this entry or beyond. `None` if the tier closes meanwhile.
+    /// Loads the store from a member that is at this entry or beyond. `None` if the tier closes meanwhile, or an
+    /// operator takes the member out of service.
     async fn bootstrap(&mut self, at_least: Lsn) -> Result<Option<Position>, Error> {
         self.member().set_state(MemberState::Bootstrapping);
-        let mut closing = self.closing.clone();
+        let (mut closing, mut orders) = (self.closing.clone(), self.member().watch_orders());
+        if self.member().is_ordered_out() {
+            return Ok(None);
+        }
         let loaded = tokio::select! {
             loaded = bootstrap::load(&self.members, self.index, &*self.log, at_least) => loaded?,
             () = until_closing(&mut closing) => return Ok(None),
+            _ = orders.changed() => return Ok(None),
         };
+        self.member().set_loaded();
         self.member().set_cursor(loaded.lsn);
         if !self.member().is_volatile() {
             self.member().set_durable(loaded.lsn);
@@ -215,6 +241,7 @@ impl Applier {
         let member = Arc::clone(self.member());
         let mut end = self.log.watch_end();
         let mut closing = self.closing.clone();
+        let mut orders = member.watch_orders();
         let mut flushed_at = Instant::now();
         member.set_state(if position.lsn >= *end.borrow_and_update() {
             MemberState::Live
@@ -225,12 +252,16 @@ impl Applier {
             if self.is_closing() {
                 return Ended::Closing;
             }
+            if member.is_ordered_out() {
+                return Ended::Resettle;
+            }
             let log_end = *end.borrow_and_update();
             if position.lsn >= log_end {
                 member.set_state(MemberState::Live);
                 tokio::select! {
                     changed = end.changed() => if changed.is_err() { return Ended::Closing },
                     () = until_closing(&mut closing) => return Ended::Closing,
+                    _ = orders.changed() => {}
                     () = member.suspected() => if let Some(ended) = self.check(position).await { return ended },
                     () = sleep(self.pace.check_interval.min(self.pace.flush_interval)) => {
                         if let Some(ended) = self.check(position).await { return ended }

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mainstay_core::{BreakerState, Durability, Error, Guarded, Lsn, VectorStore};
+use mainstay_core::{BreakerState, Durability, Error, Guarded, Lsn, Result, VectorStore};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::Instant;
@@ -64,6 +65,8 @@ pub struct Member {
     changes: StateChanges,
     events: broadcast::Sender<Event>,
     suspicion: Notify,
+    chosen: AtomicBool,
+    orders: watch::Sender<u64>,
 }
 
 /// The state of a member with its reason.
@@ -82,6 +85,10 @@ pub struct Condition {
     /// How far it is on its way back to serving first.
     failback: Failback,
     failed_checks: u32,
+    /// Whether an operator took it out of service.
+    ordered_out: bool,
+    /// Whether it is to be loaded anew from another member.
+    reload: bool,
 }
 
 impl Member {
@@ -103,6 +110,8 @@ impl Member {
             settled: false,
             failback: Failback::default(),
             failed_checks: 0,
+            ordered_out: false,
+            reload: false,
         };
         Self {
             name,
@@ -116,6 +125,8 @@ impl Member {
             changes,
             events,
             suspicion: Notify::new(),
+            chosen: AtomicBool::new(false),
+            orders: watch::Sender::new(0),
         }
     }
 
@@ -182,6 +193,9 @@ impl Member {
     /// Takes a good state.
     pub fn set_state(&self, state: MemberState) {
         self.change(|condition| {
+            if condition.ordered_out {
+                return false;
+            }
             let changed = condition.state != state;
             condition.state = state;
             condition.failed_checks = 0;
@@ -193,6 +207,9 @@ impl Member {
     pub fn set_down(&self, error: &Error) {
         let mut failed_checks = 0;
         self.change(|condition| {
+            if condition.ordered_out {
+                return false;
+            }
             let changed = condition.state != MemberState::Down || !condition.settled;
             condition.state = MemberState::Down;
             condition.reason = Some(error.to_string());
@@ -214,6 +231,76 @@ impl Member {
             condition.entry = error.lsn();
             true
         });
+    }
+
+    /// Takes it out of service on an operator's word, until it is released.
+    pub fn order_out(&self, reason: &str) {
+        self.change(|condition| {
+            condition.state = MemberState::Quarantined;
+            condition.reason = Some(format!("an operator took it out of service: {reason}"));
+            condition.entry = None;
+            condition.ordered_out = true;
+            true
+        });
+        self.tell_applier();
+    }
+
+    /// Lets a quarantined member come back; loaded anew from another member if `reload` says so.
+    ///
+    /// # Errors
+    /// `Invalid` if it is not quarantined.
+    pub fn release(&self, reload: bool) -> Result<()> {
+        let mut released = Ok(());
+        self.change(|condition| {
+            if condition.state != MemberState::Quarantined {
+                let text = format!("the member is {}, not quarantined", condition.state);
+                released = Err(Error::invalid(text).with_member(self.name.as_str()));
+                return false;
+            }
+            condition.state = MemberState::Down;
+            condition.entry = None;
+            condition.ordered_out = false;
+            condition.reload = reload;
+            true
+        });
+        self.tell_applier();
+        released
+    }
+
+    /// Whether an operator took it out of service.
+    pub fn is_ordered_out(&self) -> bool {
+        self.condition.lock().ordered_out
+    }
+
+    /// Whether it is to be loaded anew before anything else.
+    pub fn is_to_reload(&self) -> bool {
+        self.condition.lock().reload
+    }
+
+    /// Notes that it was loaded.
+    pub fn set_loaded(&self) {
+        self.condition.lock().reload = false;
+    }
+
+    /// Follows what operators order.
+    pub fn watch_orders(&self) -> watch::Receiver<u64> {
+        self.orders.subscribe()
+    }
+
+    fn tell_applier(&self) {
+        self.orders.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Chooses it to serve first, or no longer.
+    pub fn choose(&self, chosen: bool) {
+        if self.chosen.swap(chosen, Ordering::Relaxed) != chosen {
+            self.changes.send_modify(|count| *count = count.wrapping_add(1));
+        }
+    }
+
+    /// Whether an operator chose it to serve first.
+    pub fn is_chosen(&self) -> bool {
+        self.chosen.load(Ordering::Relaxed)
     }
 
     fn change(&self, change: impl FnOnce(&mut Condition) -> bool) {
@@ -284,6 +371,7 @@ impl Member {
         View {
             state,
             trusted,
+            chosen: self.is_chosen(),
             cursor: self.cursor(),
             breaker_open: self.store.breaker().state() == BreakerState::Open,
             volatile: self.volatile,

@@ -10,6 +10,7 @@
 //! | `events` | what happened, as it happens |
 //! | `retry` | trying a read again after every member failed |
 //! | `failback` | when a member that was away may serve first again |
+//! | `operator` | what an operator may order |
 //! | `bootstrap` | loading a member from another one |
 //! | `retention` | cutting the log |
 //! | `status` | what operators see |
@@ -19,6 +20,7 @@ mod bootstrap;
 mod events;
 mod failback;
 pub(crate) mod member;
+mod operator;
 pub(crate) mod read;
 pub(crate) mod retention;
 mod retry;
@@ -49,6 +51,7 @@ use tokio::time::timeout;
 pub use events::{Event, Events};
 pub use failback::FailbackOptions;
 pub use member::MemberState;
+pub use operator::Release;
 pub use read::{MAX_IDS, Reader};
 pub use status::{LogStatus, MemberStatus, Status};
 
@@ -420,20 +423,6 @@ impl Tier {
     /// `NotFound`.
     pub fn incarnation(&self, name: &CollectionName) -> Result<Lsn> {
         Ok(self.shared().catalog.get(name)?.incarnation)
-    }
-
-    /// Lets a member that has come back serve first without waiting any longer.
-    ///
-    /// # Errors
-    /// `Invalid` with the members' names if there is none of this name, `Unavailable` if it is not live.
-    pub fn failback(&self, member: &str) -> Result<()> {
-        let member = &self.shared().members[self.shared().member_index(member)?];
-        if member.state() != MemberState::Live {
-            return Err(Error::new(ErrorKind::Unavailable, format!("the member is {}", member.state()))
-                .with_member(member.name().as_str()));
-        }
-        member.restore();
-        Ok(())
     }
 
     /// What happens to the tier from now on: states, failovers, failbacks, alerts.

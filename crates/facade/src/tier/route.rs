@@ -16,6 +16,8 @@ pub struct View {
     pub breaker_open: bool,
     /// Whether it may serve first: it never failed, or has been back for long enough.
     pub trusted: bool,
+    /// Whether an operator chose it to serve first.
+    pub chosen: bool,
     /// Whether it starts empty after its process ended.
     pub volatile: bool,
 }
@@ -32,12 +34,14 @@ impl View {
     }
 }
 
-/// The active member: the first that is live, whose breaker lets calls through and that may serve first; for want of
-/// one, the first that is live. It serves reads first, once it holds what was acked before it became active, and its
+/// The active member: of those that are live, whose breaker lets calls through and that may serve first, the one that an
+/// operator chose, or else the first; for want of one, the first that is live. It serves reads first, once it holds what was acked before it became active, and its
 /// cursor acks writes.
 pub fn active(members: &[View]) -> Option<usize> {
     let first = |fits: fn(&View) -> bool| members.iter().position(fits);
-    first(|view| view.is_well() && view.trusted).or_else(|| first(View::is_well))
+    first(|view| view.is_well() && view.trusted && view.chosen)
+        .or_else(|| first(|view| view.is_well() && view.trusted))
+        .or_else(|| first(View::is_well))
 }
 
 /// Whether an entry counts as written when it need be only in the active member.
@@ -63,7 +67,8 @@ pub fn acked(members: &[View], lsn: Lsn) -> Acked {
     }
 }
 
-/// The members to ask for a read, in order: well ones that hold every acked write by preference, then those that are
+/// The members to ask for a read, in order: well ones that hold every acked write, the chosen one first and then by
+/// preference, then those that are
 /// behind or ailing, the freshest first, because an answer that says how old it is beats an error. A member
 /// that is behind `at_least`, is being loaded or is quarantined is not asked; one that is down has
 /// no cursor to trust and is asked only by who wants no certain LSN.
@@ -81,7 +86,7 @@ pub fn read_order<R: Ord>(
     };
     let (mut order, mut last_resort): (Vec<usize>, Vec<usize>) =
         (0..members.len()).filter(|i| can_answer(&members[*i])).partition(|i| members[*i].is_fresh(acked));
-    order.sort_by_key(|i| (!members[*i].trusted, rank(*i)));
+    order.sort_by_key(|i| (!members[*i].trusted, !members[*i].chosen, rank(*i)));
     last_resort.sort_by_key(|i| {
         (!members[*i].is_well(), members[*i].breaker_open, std::cmp::Reverse(members[*i].cursor))
     });
@@ -118,7 +123,14 @@ mod tests {
     use MemberState::{Bootstrapping, CatchingUp, Down, Live, Quarantined};
 
     fn view(state: MemberState, cursor: u64) -> View {
-        View { state, cursor: Lsn(cursor), breaker_open: false, trusted: true, volatile: false }
+        View {
+            state,
+            cursor: Lsn(cursor),
+            breaker_open: false,
+            trusted: true,
+            chosen: false,
+            volatile: false,
+        }
     }
 
     #[test]

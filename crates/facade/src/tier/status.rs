@@ -44,6 +44,8 @@ pub struct MemberStatus {
     pub breaker: BreakerState,
     /// Whether it may serve first when it is live: it was not away, or has been back for long enough.
     pub trusted: bool,
+    /// Whether an operator chose it to serve first.
+    pub chosen: bool,
     /// How long until it may, if it comes to that by itself.
     pub restored_in: Option<Duration>,
     /// Why it was last not well.
@@ -87,6 +89,7 @@ pub(crate) fn of(shared: &Shared) -> Status {
             lag: cursor.lag_behind(bounds.last),
             breaker: member.store().breaker().state(),
             trusted: restored_in.is_none(),
+            chosen: member.is_chosen(),
             restored_in: restored_in.filter(|wait| *wait < Duration::MAX),
             last_error: condition.reason,
             refused_entry: condition.entry,

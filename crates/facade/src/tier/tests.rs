@@ -19,9 +19,9 @@ use crate::config::{Ack, HedgeAfter, ReadPolicy, RetryConfig};
 use crate::log::{Log, MemoryLog};
 use crate::tier::{Event, MemberState, MemberStore, Tier, TierOptions};
 
-const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
 
-type Double = Arc<Faulty<MemoryStore>>;
+pub(super) type Double = Arc<Faulty<MemoryStore>>;
 
 fn store(seed: u64) -> Double {
     Arc::new(Faulty::new(Arc::new(MemoryStore::new(MemoryOptions::default()).unwrap()), seed))
@@ -44,21 +44,21 @@ fn hedging() -> TierOptions {
     TierOptions { hedge_after: HedgeAfter::After(Duration::from_millis(100)), ..TierOptions::default() }
 }
 
-struct Pair {
-    tier: Tier,
-    log: Arc<MemoryLog>,
-    primary: Double,
-    standby: Double,
+pub(super) struct Pair {
+    pub(super) tier: Tier,
+    pub(super) log: Arc<MemoryLog>,
+    pub(super) primary: Double,
+    pub(super) standby: Double,
 }
 
-async fn pair() -> Pair {
+pub(super) async fn pair() -> Pair {
     let (log, primary, standby) = (Arc::new(MemoryLog::default()), store(1), store(2));
     let tier = tier_of(TierOptions::default(), &log, &[&primary, &standby]).await;
     tier.create_collection(spec()).await.unwrap();
     Pair { tier, log, primary, standby }
 }
 
-fn docs() -> CollectionName {
+pub(super) fn docs() -> CollectionName {
     CollectionName::new("docs").unwrap()
 }
 
@@ -66,7 +66,7 @@ fn spec() -> CollectionSpec {
     CollectionSpec::dense(docs(), 2, Distance::Dot)
 }
 
-fn point(id: u64, x: f32) -> Point {
+pub(super) fn point(id: u64, x: f32) -> Point {
     Point::new(id, vec![x, 1.0]).with_payload(serde_json::json!({ "x": x }))
 }
 
@@ -76,13 +76,13 @@ async fn stop(tier: Tier) {
     tokio::time::sleep(MINUTE).await;
 }
 
-async fn ids_of(tier: &Tier, member: &str) -> Vec<PointId> {
+pub(super) async fn ids_of(tier: &Tier, member: &str) -> Vec<PointId> {
     let query = ScrollQuery { limit: 1_000, ..ScrollQuery::default() };
     let page = tier.reader().from_member(member).unwrap().scroll(&docs(), &query).await.unwrap();
     page.value.records.iter().map(|record| record.point.id).collect()
 }
 
-async fn assert_equal_members(tier: &Tier, names: &[&str]) {
+pub(super) async fn assert_equal_members(tier: &Tier, names: &[&str]) {
     tier.wait_caught_up(10 * MINUTE).await.unwrap();
     let first = tier.digest(names[0]).await.unwrap();
     for name in &names[1..] {
