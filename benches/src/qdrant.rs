@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use mainstay::config::{BackendConfig, Config, MemberConfig, MemoryConfig, QdrantConfig};
 use mainstay::{
-    CollectionName, CollectionSpec, Distance, Error, ErrorKind, Hit, Point, Result, SearchQuery, Tier,
+    CollectionName, CollectionSpec, Distance, Error, ErrorKind, Point, Result, SearchQuery, Tier,
 };
+use mainstay_tests::agreement::difference;
+use mainstay_tests::dataset::Dataset;
 use mainstay_tests::stand_in::StandIn;
 use qdrant_client::Qdrant;
 use qdrant_client::qdrant::{
@@ -17,7 +19,6 @@ use qdrant_client::qdrant::{
 };
 
 use crate::report::{Figure, median_us};
-use mainstay_tests::dataset::Dataset;
 
 /// Rounds; both sides run in each.
 const ROUNDS: usize = 5;
@@ -29,8 +30,6 @@ const BATCH: usize = 500;
 const BATCHES: usize = 8;
 /// Hits of a search.
 const K: usize = 10;
-/// Scores of two backends may differ by this much.
-const SCORES: f32 = 1e-5;
 
 /// Measures and answers the figures.
 pub async fn run(data: &Dataset) -> Result<Vec<Figure>> {
@@ -134,29 +133,17 @@ pub async fn run(data: &Dataset) -> Result<Vec<Figure>> {
 
     let mut agreed = 0;
     for vector in &data.queries {
-        let query = SearchQuery::new(vector.clone()).with_limit(K).exact();
-        let (a, b) = (tier.search(&name, query.clone()).await?, memory.search(&name, query).await?);
-        agreed += usize::from(same(&a.value, &b.value));
+        let query = |limit| SearchQuery::new(vector.clone()).with_limit(limit).exact();
+        // One more, to see whether the last hit is tied with one that is not among them.
+        let expected = memory.search(&name, query(K + 1)).await?;
+        let found = tier.search(&name, query(K)).await?;
+        agreed += usize::from(difference(&expected.value, &found.value, K).is_none());
     }
     let share = agreed as f64 / data.queries.len().max(1) as f64;
     figures.push(Figure::alone("qdrant.exact.agreement", share, "share of queries answered as memory does"));
     tier.close().await?;
     memory.close().await?;
     Ok(figures)
-}
-
-/// The same scores, and the same ids wherever a score tells its point from the others.
-fn same(a: &[Hit], b: &[Hit]) -> bool {
-    let near = |x: f32, y: f32| (x - y).abs() <= SCORES;
-    let tied = |hits: &[Hit], at: usize| {
-        let score = hits[at].score;
-        hits.iter().enumerate().any(|(other, hit)| other != at && near(hit.score, score))
-            || at + 1 == hits.len()
-    };
-    a.len() == b.len()
-        && a.iter().zip(b).enumerate().all(|(at, (left, right))| {
-            near(left.score, right.score) && (left.point.id == right.point.id || tied(a, at))
-        })
 }
 
 fn failed(error: impl std::fmt::Display) -> Error {

@@ -5,6 +5,7 @@
 //! With the feature `qdrant`, [`stand_in`] is a server that speaks Qdrant's protocol, for tests that a real one
 //! is not there for.
 
+pub mod agreement;
 pub mod dataset;
 #[cfg(feature = "qdrant")]
 pub mod stand_in;

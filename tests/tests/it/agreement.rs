@@ -1,21 +1,17 @@
 //! Every backend that is compiled in gives the same answers to exact searches.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use mainstay::config::{BackendConfig, LanceConfig, MemoryConfig, QdrantConfig};
-use mainstay::{
-    COMPILED_IN_BACKENDS, CollectionSpec, Distance, Hit, Point, SearchQuery, VectorStore, open_store,
-};
+use mainstay::{COMPILED_IN_BACKENDS, CollectionSpec, Distance, Point, SearchQuery, VectorStore, open_store};
 use mainstay_core::conformance::{ModelStore, Script, cx, name};
+use mainstay_tests::agreement::difference;
 use mainstay_tests::dataset::Dataset;
 
 /// Names a directory with `points.parquet` and `queries.parquet`; generated vectors without it.
 const DATASET_VARIABLE: &str = "MAINSTAY_TEST_DATASET";
 /// Hits of a search.
 const K: usize = 10;
-/// Scores of two backends may differ by this much: sums of floats in another order.
-const SCORES: f32 = 1e-5;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_backend_gives_the_same_exact_answers() {
@@ -60,26 +56,10 @@ async fn every_backend_gives_the_same_exact_answers() {
         script.apply_to(&*store).await;
         for (at, (query, expected)) in queries.iter().zip(&expected).enumerate() {
             let found = store.search(&cx(), &docs, query).await.unwrap();
-            assert_same(expected, &found, &format!("query {at} of {}", backend.feature()));
+            let differs = difference(expected, &found, K);
+            assert_eq!(differs, None, "query {at} of {}", backend.feature());
         }
         println!("{}: {} queries over {} points agree", backend.feature(), queries.len(), points.len());
         store.close(&cx()).await.unwrap();
-    }
-}
-
-/// The same scores, and the same ids wherever no other score is as near.
-fn assert_same(expected: &[Hit], found: &[Hit], what: &str) {
-    let near = |x: f32, y: f32| (x - y).abs() <= SCORES;
-    assert_eq!(found.len(), expected.len().min(K), "{what}");
-    let scores: BTreeMap<_, _> = expected.iter().map(|hit| (hit.point.id, hit.score)).collect();
-    for (at, (want, have)) in expected.iter().zip(found).enumerate() {
-        assert!(near(want.score, have.score), "{what}, hit {at}: {} and {}", want.score, have.score);
-        let tied = expected.iter().enumerate().any(|(other, hit)| other != at && near(hit.score, want.score));
-        let id = have.point.id;
-        assert!(
-            id == want.point.id || (tied && scores.get(&id).is_none_or(|score| near(*score, have.score))),
-            "{what}, hit {at}: point {id} instead of {}",
-            want.point.id
-        );
     }
 }
