@@ -1,11 +1,15 @@
 //! Benchmarks: both sides of every ratio in one run, medians of several rounds.
 
 mod breaker;
+#[cfg(feature = "qdrant")]
+mod fastest;
 mod log;
 mod memory;
 #[cfg(feature = "qdrant")]
 mod qdrant;
 mod report;
+#[cfg(feature = "qdrant")]
+mod server;
 mod tier;
 
 use std::path::PathBuf;
@@ -44,6 +48,9 @@ enum What {
     /// A tier over Qdrant beside the bare client.
     #[cfg(feature = "qdrant")]
     Qdrant,
+    /// A tier that reads from the fastest of Qdrant and memory, beside the bare client.
+    #[cfg(feature = "qdrant")]
+    Fastest,
 }
 
 fn main() -> ExitCode {
@@ -73,6 +80,8 @@ async fn run(cli: &Cli) -> Result<()> {
         What::Memory => memory::run(&dataset()?).await?,
         #[cfg(feature = "qdrant")]
         What::Qdrant => qdrant::run(&dataset()?).await?,
+        #[cfg(feature = "qdrant")]
+        What::Fastest => fastest::run(&dataset()?).await?,
     };
     report::print(&figures, cli.format);
     Ok(())

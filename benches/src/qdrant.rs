@@ -6,19 +6,16 @@
 use std::time::{Duration, Instant};
 
 use mainstay::config::{BackendConfig, Config, MemberConfig, MemoryConfig, QdrantConfig};
-use mainstay::{
-    CollectionName, CollectionSpec, Distance, Error, ErrorKind, Point, Result, SearchQuery, Tier,
-};
+use mainstay::{CollectionName, CollectionSpec, Distance, Point, Result, SearchQuery, Tier};
 use mainstay_tests::agreement::difference;
 use mainstay_tests::dataset::Dataset;
-use mainstay_tests::stand_in::StandIn;
-use qdrant_client::Qdrant;
 use qdrant_client::qdrant::{
     CreateCollectionBuilder, Distance as Measure, PointStruct, QueryPointsBuilder, SearchParamsBuilder,
     UpsertPointsBuilder, VectorParamsBuilder,
 };
 
 use crate::report::{Figure, median_us};
+use crate::server::{Server, failed};
 
 /// Rounds; both sides run in each.
 const ROUNDS: usize = 5;
@@ -34,22 +31,7 @@ const K: usize = 10;
 /// Measures and answers the figures.
 pub async fn run(data: &Dataset) -> Result<Vec<Figure>> {
     let directory = tempfile::tempdir().map_err(failed)?;
-    let url = match std::env::var("MAINSTAY_TEST_QDRANT_URL") {
-        Ok(url) => url,
-        Err(_) => {
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;
-            let url = format!("http://{}", listener.local_addr().map_err(failed)?);
-            let stand_in = StandIn::open(&directory.path().join("qdrant")).map_err(failed)?;
-            // It ends with this process.
-            tokio::spawn(stand_in.serve(listener));
-            url
-        }
-    };
-    let client = Qdrant::from_url(&url).skip_compatibility_check().timeout(Duration::from_secs(60)).build();
-    let client = client.map_err(failed)?;
-    for name in ["bench", "bare", "mainstay_control"] {
-        client.delete_collection(name).await.map_err(failed)?;
-    }
+    let Server { url, client } = Server::start(directory.path(), &["bench", "bare"]).await?;
     let config = |backend: BackendConfig| {
         let mut config = Config::default();
         config.tier.members = vec!["primary".into()];
@@ -144,8 +126,4 @@ pub async fn run(data: &Dataset) -> Result<Vec<Figure>> {
     tier.close().await?;
     memory.close().await?;
     Ok(figures)
-}
-
-fn failed(error: impl std::fmt::Display) -> Error {
-    Error::new(ErrorKind::Internal, error.to_string())
 }

@@ -46,6 +46,7 @@ pub fn run() -> Result<ExitCode> {
             "--locked",
             "--package",
             "mainstay-bench",
+            "--all-features",
             "--",
             "-D",
             "warnings",

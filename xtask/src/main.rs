@@ -23,7 +23,7 @@ Try it
 Develop
   test [ARGS]                   every test, LanceDB included; ARGS go to cargo test
   ci                            what must be green before a change lands
-  bench breaker|log|tier|memory|qdrant
+  bench breaker|log|tier|memory|qdrant|fastest
                                 benchmarks, both sides in one run; --dataset DIR, --format json
   tidy                          the tree's own rules
   protoc                        prints the variables with which plain cargo builds the feature `lance`

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use mainstay_cli::drill::{Fault, LoadOptions};
 
 /// Vector search that stays up: operate a tier from a shell.
 #[derive(Parser)]
@@ -253,20 +254,45 @@ pub enum DrillCommand {
     },
     /// Start a Qdrant member's server, then kill it, wipe it, freeze it, drop its packets and cut its connections
     /// under load. The server must not run yet; its storage is wiped.
-    LoseServer {
-        /// The member.
-        #[arg(long)]
-        member: String,
-        /// The directory where the server stores its data; it is emptied in one of the rounds.
-        #[arg(long)]
-        storage: PathBuf,
-        /// Seconds that each outage lasts.
-        #[arg(long, default_value_t = 5)]
-        seconds: u64,
-        /// The command that starts the server, after `--`.
-        #[arg(last = true, required = true)]
-        command: Vec<String>,
-    },
+    LoseServer(LoseServerArgs),
+}
+
+/// Arguments of `drill lose-server`.
+#[derive(Args)]
+pub struct LoseServerArgs {
+    /// The member.
+    #[arg(long)]
+    pub member: String,
+    /// The directory where the server stores its data; it is emptied when the server is wiped.
+    #[arg(long)]
+    pub storage: PathBuf,
+    /// Seconds that each outage lasts.
+    #[arg(long, default_value_t = 5)]
+    pub seconds: u64,
+    /// Only this fault; may be given several times.
+    #[arg(long = "fault", value_enum)]
+    pub faults: Vec<Fault>,
+    /// Outages, one fault after the other; each fault once if it is left out.
+    #[arg(long, conflicts_with = "minutes")]
+    pub rounds: Option<usize>,
+    /// Go on for so long with faults at random.
+    #[arg(long)]
+    pub minutes: Option<u64>,
+    /// Seconds from one random fault to the next, unless the members take longer to catch up.
+    #[arg(long, default_value_t = 20, requires = "minutes")]
+    pub every: u64,
+    /// The order of random faults follows from it.
+    #[arg(long, default_value_t = 1, requires = "minutes")]
+    pub seed: u64,
+    /// Tasks that search.
+    #[arg(long, default_value_t = LoadOptions::default().searchers)]
+    pub searchers: usize,
+    /// Tasks that write.
+    #[arg(long, default_value_t = LoadOptions::default().writers)]
+    pub writers: usize,
+    /// The command that starts the server, after `--`.
+    #[arg(last = true, required = true)]
+    pub command: Vec<String>,
 }
 
 /// Arguments of `demo`.

@@ -1,13 +1,15 @@
 //! `drill`.
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use mainstay::{CollectionName, CollectionSpec, Config, Distance, Error, Result, Tier};
-use mainstay_cli::drill::{Fault, Load, LoadOptions, LoseMember, LoseServer, Round, verify};
+use mainstay_cli::drill::{
+    Fault, Footprint, Load, LoadOptions, LoseMember, LoseServer, Round, Schedule, verify,
+};
 
 use super::promises::{OutageFigures, Outcome};
+use crate::args::LoseServerArgs;
 use crate::output::Output;
 
 /// How long the load runs before the first fault, and after the last.
@@ -104,46 +106,56 @@ async fn finish(
     let rounds: Vec<_> = figures.collect();
     let failover = rounds.iter().map(|round| round.failover).max().unwrap_or_default();
     let catch_up = rounds.iter().map(|round| round.catch_up).max().unwrap_or_default();
-    Ok(Outcome { files, report, verdict, rounds, failover, catch_up })
+    Ok(Outcome { files, report, verdict, rounds, failover, catch_up, footprints: Vec::new(), closed: None })
 }
 
-/// Does to the server of a member everything that may happen to one, under load.
-pub async fn lose_server(
-    config: &Config,
-    member: &str,
-    storage: &Path,
-    seconds: u64,
-    command: Vec<String>,
-    output: Output,
-) -> Result<ExitCode> {
-    let (drill, config) = LoseServer::start(config, member, command, storage).await?;
-    let mut drill = drill.lasting(Duration::from_secs(seconds), PATIENCE);
+/// Does to the server of a member what may happen to one, under load.
+pub async fn lose_server(config: &Config, args: LoseServerArgs, output: Output) -> Result<ExitCode> {
+    let (drill, config) =
+        LoseServer::start(config, &args.member, args.command.clone(), &args.storage).await?;
+    let mut drill = drill.lasting(Duration::from_secs(args.seconds), PATIENCE);
     let tier = Tier::open(config).await?;
-    let outcome = server_faults(&tier, &mut drill, output).await;
+    let outcome = server_faults(&tier, &mut drill, &args, output).await;
     let closed = tier.close().await;
-    let code = outcome?.print(output);
-    closed.map(|()| code)
+    let mut outcome = outcome?;
+    outcome.closed = Some(closed.map_err(|error| error.to_string()));
+    Ok(outcome.print(output))
 }
 
-async fn server_faults(tier: &Tier, drill: &mut LoseServer, output: Output) -> Result<Outcome> {
+async fn server_faults(
+    tier: &Tier,
+    drill: &mut LoseServer,
+    args: &LoseServerArgs,
+    output: Output,
+) -> Result<Outcome> {
     let collection = CollectionName::new(&format!("_drill_{}", std::process::id()))?;
     tier.wait_caught_up(PATIENCE).await?;
     tier.create_collection(CollectionSpec::dense(collection.clone(), DIMENSION, Distance::Cosine)).await?;
     let started = Instant::now();
-    let load = Load::start(tier, &collection, DIMENSION, LoadOptions::default());
+    let load = LoadOptions { searchers: args.searchers, writers: args.writers, ..LoadOptions::default() };
+    let load = Load::start(tier, &collection, DIMENSION, load);
     tokio::time::sleep(WARM_UP).await;
-    let mut rounds = Vec::new();
-    for fault in Fault::ALL {
+    let (mut rounds, mut footprints) = (Vec::new(), Vec::new());
+    let faults = if args.faults.is_empty() { Fault::ALL.to_vec() } else { args.faults.clone() };
+    let schedule = match args.minutes {
+        Some(minutes) => Schedule::at_random(faults, args.seed, Duration::from_secs(minutes * 60)),
+        None => Schedule::in_turn(args.rounds.unwrap_or(faults.len()), faults),
+    };
+    for fault in schedule {
+        let began = Instant::now();
         output.note(fault.as_str());
         let round = drill.round(tier, fault).await?;
         output.note(&format!("  caught up {:.1} s after it came back", round.catch_up.as_secs_f64()));
         rounds.push((fault.as_str(), round));
-        tokio::time::sleep(WARM_UP).await;
+        footprints.extend(Footprint::now());
+        let pause =
+            args.minutes.map_or(WARM_UP, |_| Duration::from_secs(args.every).saturating_sub(began.elapsed()));
+        tokio::time::sleep(pause).await;
     }
     let outcome = finish(tier, &collection, load, started, rounds, None).await;
     // The drill's collection goes, whatever the drill found.
     let dropped = tier.drop_collection(&collection).await;
     let outcome = outcome?;
     dropped?;
-    Ok(outcome)
+    Ok(Outcome { footprints, ..outcome })
 }

@@ -34,9 +34,8 @@ pub async fn run(cli: Cli, output: Output) -> Result<ExitCode> {
         Command::Copy { from, into, replace } => {
             stores::copy(&cli.config, &from, &into, replace, output).await
         }
-        Command::Drill(crate::args::DrillCommand::LoseServer { member, storage, seconds, command }) => {
-            let config = Config::load(&cli.config)?;
-            drill::lose_server(&config, &member, &storage, seconds, command, output).await
+        Command::Drill(crate::args::DrillCommand::LoseServer(args)) => {
+            drill::lose_server(&Config::load(&cli.config)?, args, output).await
         }
         command => {
             let config = Config::load(&cli.config)?;

@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use mainstay_cli::drill::{LoadReport, Verdict};
+use mainstay_cli::drill::{Footprint, LoadReport, Verdict};
 use serde_json::{Value, json};
 
-use crate::output::{Output, table};
+use crate::output::{Output, short, table};
 
 /// What happened, and whether it was allowed to.
 pub struct Outcome {
@@ -22,6 +22,10 @@ pub struct Outcome {
     pub failover: Duration,
     /// How long the member took to catch up, the longest round.
     pub catch_up: Duration,
+    /// What the process took of its machine after each round, where that is known and of interest.
+    pub footprints: Vec<Footprint>,
+    /// Whether the tier closed in good order, or what it said; `None` if it is still open.
+    pub closed: Option<Result<(), String>>,
 }
 
 /// What one outage cost.
@@ -54,10 +58,53 @@ impl Outcome {
                 self.verdict.equal,
             ),
         ];
+        if let (Some(first), Some(last)) = (self.footprints.first(), self.footprints.last()) {
+            let mebibytes = |footprint: &Footprint| footprint.resident_bytes >> 20;
+            promises.push((
+                "memory and open files stay flat",
+                format!(
+                    "{} -> {} MiB, {} -> {} files",
+                    mebibytes(first),
+                    mebibytes(last),
+                    first.descriptors,
+                    last.descriptors
+                ),
+                Footprint::stayed_flat(&self.footprints),
+            ));
+        }
+        if let Some(closed) = &self.closed {
+            let text = closed.as_ref().err().map_or_else(|| "yes".to_owned(), |error| short(error, 60));
+            promises.push(("the tier closed in good order", text, closed.is_ok()));
+        }
         if let Some((files, wanted)) = self.files {
             promises.insert(0, ("real files were indexed", format!("{files}"), files >= wanted));
         }
         promises
+    }
+
+    /// The outages of each kind together, in the order in which they first came.
+    fn outages(&self) -> Vec<OutageSummary> {
+        let mut names: Vec<&'static str> = Vec::new();
+        for round in &self.rounds {
+            if !names.contains(&round.name) {
+                names.push(round.name);
+            }
+        }
+        let summary = |name| {
+            let rounds = || self.rounds.iter().filter(|round| round.name == name);
+            let mut failovers: Vec<_> = rounds().map(|round| round.failover).collect();
+            failovers.sort_unstable();
+            // Of few rounds the worst is the 99th of a hundred.
+            let at = |percent: usize| failovers.get((failovers.len() * percent).div_ceil(100).max(1) - 1);
+            OutageSummary {
+                name,
+                rounds: failovers.len(),
+                failover_p50: at(50).copied().unwrap_or_default(),
+                failover_p99: at(99).copied().unwrap_or_default(),
+                catch_up: rounds().map(|round| round.catch_up).max().unwrap_or_default(),
+            }
+        };
+        names.into_iter().map(summary).collect()
     }
 
     /// Prints it; the exit code says whether every promise held.
@@ -83,6 +130,9 @@ impl Outcome {
             "failover_ms": milliseconds(self.failover),
             "catch_up_ms": milliseconds(self.catch_up),
             "rounds": self.rounds.iter().map(OutageFigures::json).collect::<Vec<_>>(),
+            "outages": self.outages().iter().map(OutageSummary::json).collect::<Vec<_>>(),
+            "footprints": self.footprints.iter().map(footprint_json).collect::<Vec<_>>(),
+            "closed": self.closed.as_ref().map(Result::is_ok),
             "members": members,
             "equal": self.verdict.equal,
             "ok": kept,
@@ -109,15 +159,22 @@ impl Outcome {
                 hash,
             ]
         });
-        let rounds = self.rounds.iter().map(|round| {
-            let figures = [milliseconds(round.failover), milliseconds(round.catch_up)];
-            [round.name.to_owned(), format!("+{:.1} ms", figures[0]), format!("{:.0} ms", figures[1])]
+        let outages = self.outages();
+        let outages = outages.iter().map(|outage| {
+            let added = |time| format!("+{:.1} ms", milliseconds(time));
+            [
+                outage.name.to_owned(),
+                outage.rounds.to_string(),
+                added(outage.failover_p50),
+                added(outage.failover_p99),
+                format!("{:.0} ms", milliseconds(outage.catch_up)),
+            ]
         });
         let failures: String = self.report.failures.iter().map(|failure| format!("\n  {failure}")).collect();
         format!(
             "{}\n{}\n{}\nworst search during an outage: +{:.1} ms · caught up in {:.1} s · {} writes acked, {} unknown, {} refused{failures}",
             table(["", "promise", "figure"], rows),
-            table(["outage", "worst search", "caught up in"], rounds),
+            table(["outage", "rounds", "worst search p50", "p99", "caught up in"], outages),
             table(["member", "points", "searches served", "acked writes lost", "content hash"], members),
             milliseconds(self.failover),
             self.catch_up.as_secs_f64(),
@@ -136,6 +193,33 @@ impl OutageFigures {
             "catch_up_ms": milliseconds(self.catch_up),
         })
     }
+}
+
+/// What the outages of one kind cost.
+struct OutageSummary {
+    name: &'static str,
+    rounds: usize,
+    /// What the worst search of an outage took beyond the usual: the median of the rounds.
+    failover_p50: Duration,
+    failover_p99: Duration,
+    /// The longest time that the member took to catch up.
+    catch_up: Duration,
+}
+
+impl OutageSummary {
+    fn json(&self) -> Value {
+        json!({
+            "outage": self.name,
+            "rounds": self.rounds,
+            "failover_p50_ms": milliseconds(self.failover_p50),
+            "failover_p99_ms": milliseconds(self.failover_p99),
+            "catch_up_ms": milliseconds(self.catch_up),
+        })
+    }
+}
+
+fn footprint_json(footprint: &Footprint) -> Value {
+    json!({ "resident_bytes": footprint.resident_bytes, "descriptors": footprint.descriptors })
 }
 
 fn milliseconds(time: Duration) -> f64 {

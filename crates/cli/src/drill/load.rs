@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use mainstay::{CollectionName, Effect, HashEmbedder, Lsn, Point, PointId, SearchQuery, Tier};
 use tokio::task::JoinSet;
 
+use super::latencies::Latencies;
 use super::verify::Expected;
 
 /// Ids of the load's own points start here, apart from the UUIDs and small numbers of real points.
@@ -52,34 +53,12 @@ pub struct LoadReport {
     pub writes_refused: u64,
     /// What each of the load's points must be now.
     pub expected: Expected,
-    /// The time of every search: when it began, and how long it took.
-    pub latencies: Vec<(Instant, Duration)>,
+    /// When searches began, and how long they took.
+    pub latencies: Latencies,
     /// Answers by member.
     pub served_by: BTreeMap<String, u64>,
     /// The last acked LSN.
     pub last_lsn: Option<Lsn>,
-}
-
-impl LoadReport {
-    /// The median latency of searches that began within a span.
-    pub fn median(&self, from: Instant, to: Instant) -> Option<Duration> {
-        let mut times: Vec<_> = self.within(from, to).collect();
-        times.sort_unstable();
-        times.get(times.len() / 2).copied()
-    }
-
-    /// The worst latency of searches that were under way within a span.
-    pub fn worst(&self, from: Instant, to: Instant) -> Option<Duration> {
-        self.latencies
-            .iter()
-            .filter(|(at, took)| *at < to && *at + *took >= from)
-            .map(|(_, took)| *took)
-            .max()
-    }
-
-    fn within(&self, from: Instant, to: Instant) -> impl Iterator<Item = Duration> {
-        self.latencies.iter().filter(move |(at, _)| *at >= from && *at < to).map(|(_, took)| *took)
-    }
 }
 
 /// Tasks that search and write until they are stopped. Dropping it aborts them.
@@ -159,7 +138,7 @@ impl Shared {
             let took = start.elapsed();
             self.searches.fetch_add(1, Ordering::Relaxed);
             self.with_report(|report| {
-                report.latencies.push((start, took));
+                report.latencies.push(start, took);
                 match answer {
                     Ok(answer) => {
                         report.searches += 1;

@@ -122,7 +122,7 @@ impl LoseMember {
 impl Round {
     /// What the worst search of the outage took beyond the median before it.
     pub fn added_latency(&self, report: &LoadReport, before: Instant) -> Duration {
-        let usual = report.median(before, self.lost_at).unwrap_or_default();
-        report.worst(self.lost_at, self.back_at).unwrap_or_default().saturating_sub(usual)
+        let usual = report.latencies.median(before, self.lost_at).unwrap_or_default();
+        report.latencies.worst(self.lost_at, self.back_at).unwrap_or_default().saturating_sub(usual)
     }
 }

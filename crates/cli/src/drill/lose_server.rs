@@ -11,7 +11,7 @@ use super::proxy::{Proxy, Weather};
 use super::server::ServerProcess;
 
 /// A fault of a server or of the way to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Fault {
     /// It is killed, and started again.
     Kill,

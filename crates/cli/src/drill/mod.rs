@@ -5,17 +5,23 @@
 //! happen to one; [`verify`](fn@verify) then reads every acked write back from every
 //! member. The promises are counted, never assumed.
 
+mod footprint;
+mod latencies;
 mod load;
 mod lose_member;
 mod lose_server;
 mod proxy;
+mod schedule;
 mod server;
 mod verify;
 
+pub use footprint::Footprint;
+pub use latencies::Latencies;
 pub use load::{Load, LoadOptions, LoadReport};
 pub use lose_member::{LoseMember, Round};
 pub use lose_server::{Fault, LoseServer};
 pub use proxy::{Proxy, Weather};
+pub use schedule::Schedule;
 pub use server::ServerProcess;
 pub use verify::{Expected, MemberState, Verdict, verify};
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use mainstay::{Config, Tier};
-use mainstay_cli::drill::{Fault, Load, LoadOptions, LoseServer, verify};
+use mainstay_cli::drill::{Fault, Load, LoadOptions, LoadReport, LoseServer, Schedule, verify};
 
 use crate::tier::{DIMENSION, PATIENCE, docs, docs_spec, point};
 
@@ -31,10 +31,9 @@ fn free_address() -> String {
     listener.local_addr().unwrap().to_string()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_fault_of_the_server_fails_a_search_or_loses_an_acked_write() {
-    let directory = tempfile::tempdir().unwrap();
-    let (address, storage) = (free_address(), directory.path().join("qdrant"));
+/// Starts a server under a drill, and a tier over it that holds a few points.
+async fn start(directory: &Path) -> (LoseServer, Tier) {
+    let (address, storage) = (free_address(), directory.join("qdrant"));
     std::fs::create_dir(&storage).unwrap();
     let command = vec![
         env!("CARGO_BIN_EXE_qdrant-stand-in").to_owned(),
@@ -42,32 +41,62 @@ async fn no_fault_of_the_server_fails_a_search_or_loses_an_acked_write() {
         address.clone(),
     ];
     let (drill, config) =
-        LoseServer::start(&config(directory.path(), &address), "primary", command, &storage).await.unwrap();
-    let mut drill = drill.lasting(Duration::from_secs(2), PATIENCE);
+        LoseServer::start(&config(directory, &address), "primary", command, &storage).await.unwrap();
     let tier = Tier::open(config).await.unwrap();
     tier.create_collection(docs_spec()).await.unwrap();
     tier.upsert(&docs(), (0..200).map(|id| point(id, "base")).collect()).await.unwrap();
     tier.wait_caught_up(PATIENCE).await.unwrap();
-    let load = Load::start(&tier, &docs(), DIMENSION, LoadOptions::default());
-    for fault in Fault::ALL {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        drill.round(&tier, fault).await.unwrap_or_else(|error| panic!("{}: {error}", fault.as_str()));
-    }
+    (drill, tier)
+}
+
+/// Ends the load, and checks that it kept every promise.
+async fn assert_promises(tier: &Tier, load: Load) -> LoadReport {
     let report = load.stop().await;
     tier.wait_caught_up(PATIENCE).await.unwrap();
-    let mut verdict = verify(&tier, &docs(), &report.expected).await.unwrap();
+    let mut verdict = verify(tier, &docs(), &report.expected).await.unwrap();
     // What took effect late is put right after the grace time of the store.
     for _ in 0..60 {
         if verdict.equal {
             break;
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
-        verdict = verify(&tier, &docs(), &report.expected).await.unwrap();
+        verdict = verify(tier, &docs(), &report.expected).await.unwrap();
     }
     assert_eq!(report.failed_searches, 0, "{:?}", report.failures);
     assert!(report.searches > 0 && report.writes_acked > 0);
     assert_eq!((verdict.writes_lost, verdict.equal), (0, true), "{verdict:?}");
+    report
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_fault_of_the_server_fails_a_search_or_loses_an_acked_write() {
+    let directory = tempfile::tempdir().unwrap();
+    let (drill, tier) = start(directory.path()).await;
+    let mut drill = drill.lasting(Duration::from_secs(2), PATIENCE);
+    let load = Load::start(&tier, &docs(), DIMENSION, LoadOptions::default());
+    for fault in Fault::ALL {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        drill.round(&tier, fault).await.unwrap_or_else(|error| panic!("{}: {error}", fault.as_str()));
+    }
+    let report = assert_promises(&tier, load).await;
     assert!(report.served_by.contains_key("primary"), "{:?}", report.served_by);
     assert!(report.served_by.contains_key("secondary"), "{:?}", report.served_by);
+    tier.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_tasks_and_faults_at_random_leave_every_promise_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let (drill, tier) = start(directory.path()).await;
+    let mut drill = drill.lasting(Duration::from_millis(500), PATIENCE);
+    let load = LoadOptions { searchers: 35, writers: 15, pause: Duration::from_millis(20) };
+    let load = Load::start(&tier, &docs(), DIMENSION, load);
+    let mut rounds = 0;
+    for fault in Schedule::at_random(Fault::ALL.to_vec(), 7, Duration::from_secs(30)) {
+        drill.round(&tier, fault).await.unwrap_or_else(|error| panic!("{}: {error}", fault.as_str()));
+        rounds += 1;
+    }
+    assert!(rounds > 1, "{rounds}");
+    assert_promises(&tier, load).await;
     tier.close().await.unwrap();
 }

@@ -1,0 +1,79 @@
+//! The times of searches, in memory that does not grow with their number.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// Of searches that began within so many milliseconds of each other only the worst is kept.
+const SLOT_MS: u128 = 10;
+/// Searches that the median is taken from.
+const SAMPLE: usize = 20_000;
+
+/// When searches began and how long they took: the worst of every 10 ms, and an even sample of all.
+#[derive(Clone, Debug, Default)]
+pub struct Latencies {
+    first: Option<Instant>,
+    worst: BTreeMap<u128, (Instant, Duration)>,
+    sample: Vec<(Instant, Duration)>,
+    seen: u64,
+    random: u64,
+}
+
+impl Latencies {
+    /// Notes a search.
+    pub fn push(&mut self, began: Instant, took: Duration) {
+        let first = *self.first.get_or_insert(began);
+        let slot = began.saturating_duration_since(first).as_millis() / SLOT_MS;
+        let worst = self.worst.entry(slot).or_insert((began, took));
+        if took > worst.1 {
+            *worst = (began, took);
+        }
+        self.seen += 1;
+        if self.sample.len() < SAMPLE {
+            self.sample.push((began, took));
+            return;
+        }
+        // Each search stays with the same chance (reservoir sampling, algorithm R).
+        self.random =
+            self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let at = usize::try_from((self.random >> 16) % self.seen).unwrap_or(usize::MAX);
+        if let Some(kept) = self.sample.get_mut(at) {
+            *kept = (began, took);
+        }
+    }
+
+    /// The median of searches that began within a span; `None` if no such search is in the sample.
+    pub fn median(&self, from: Instant, to: Instant) -> Option<Duration> {
+        let within = self.sample.iter().filter(|(began, _)| *began >= from && *began < to);
+        let mut times: Vec<_> = within.map(|(_, took)| *took).collect();
+        times.sort_unstable();
+        times.get(times.len() / 2).copied()
+    }
+
+    /// The worst of searches that were under way within a span.
+    pub fn worst(&self, from: Instant, to: Instant) -> Option<Duration> {
+        let under_way = |(began, took): &&(Instant, Duration)| *began < to && *began + *took >= from;
+        self.worst.values().filter(under_way).map(|(_, took)| *took).max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_of_a_span_is_kept_however_many_searches_there_are() {
+        let (start, mut latencies) = (Instant::now(), Latencies::default());
+        let ms = Duration::from_millis;
+        for at in 0..200_000 {
+            let took = if at == 50_000 { ms(700) } else { Duration::from_micros(100 + at % 100) };
+            latencies.push(start + Duration::from_micros(at * 100), took);
+        }
+        assert_eq!(latencies.worst(start, start + ms(20_000)), Some(ms(700)));
+        assert_eq!(latencies.worst(start + ms(5_600), start + ms(6_000)), Some(ms(700)), "still under way");
+        assert!(latencies.worst(start + ms(6_000), start + ms(20_000)) < Some(ms(1)));
+        let median = latencies.median(start + ms(10_000), start + ms(20_000)).unwrap();
+        assert!((140..=160).contains(&median.as_micros()), "{median:?}");
+        assert_eq!(latencies.sample.len(), SAMPLE);
+        assert!(latencies.worst.len() <= 2_000);
+    }
+}
