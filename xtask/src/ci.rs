@@ -12,7 +12,7 @@ const BACKENDS: [&str; 4] = ["memory", "lance", "qdrant", "qdrant-edge"];
 
 /// Combinations that are also checked as they are resolved alone, without what the rest of the workspace
 /// switches on in their dependencies.
-const ALONE: [&str; 4] = ["", "memory", "qdrant", "memory,qdrant"];
+const ALONE: [&str; 6] = ["", "memory", "qdrant", "memory,qdrant", "prometheus", "memory,prometheus"];
 
 /// Runs every step in order and stops at the first that fails.
 pub fn run() -> Result<ExitCode> {
@@ -101,9 +101,27 @@ fn combination(features: &str) -> Result<()> {
 
 /// What a set of features leaves out must not be in its tree.
 fn absences() -> Result<()> {
-    let cases: [(&str, &[&str], &[&str]); 7] = [
+    let cases: [(&str, &[&str], &[&str]); 8] = [
         ("mainstay-core", &["--features", "conformance"], &["loom", "proptest"]),
-        ("mainstay", &[], &["lancedb", "lance", "datafusion", "arrow-array", "tonic", "qdrant-edge"]),
+        (
+            "mainstay",
+            &[],
+            &[
+                "lancedb",
+                "lance",
+                "datafusion",
+                "arrow-array",
+                "tonic",
+                "qdrant-edge",
+                "hyper",
+                "metrics-util",
+            ],
+        ),
+        (
+            "mainstay",
+            &["--no-default-features", "--features", "prometheus"],
+            &["hyper-rustls", "rustls", "tonic", "tower", "prost", "h2"],
+        ),
         (
             "mainstay",
             &["--no-default-features"],

@@ -11,7 +11,9 @@ use crate::cargo;
 /// Builds the command with LanceDB and runs its demo.
 pub fn run(args: &[String]) -> Result<ExitCode> {
     eprintln!("building mainstay with LanceDB (the first time takes about ten minutes on two cores)");
-    let mainstay = cargo::build("mainstay-cli", "mainstay", &["--features", "lance"], "debug")?;
+    let asks = |option: &str| args.iter().any(|arg| arg.split('=').next() == Some(option));
+    let features = if asks("--metrics") { "lance,prometheus" } else { "lance" };
+    let mainstay = cargo::build("mainstay-cli", "mainstay", &["--features", features], "debug")?;
     let mut command = Command::new(mainstay);
     command.current_dir(cargo::root()).arg("demo");
     for directory in sources()? {

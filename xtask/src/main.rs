@@ -4,6 +4,7 @@ mod bench;
 mod cargo;
 mod ci;
 mod demo;
+mod failures;
 mod maintain;
 mod protoc;
 mod test;

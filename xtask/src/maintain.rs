@@ -52,7 +52,7 @@ fn config_path(args: &[String]) -> &str {
     "mainstay.toml"
 }
 
-/// The backends that a config names are the features that it needs. A config that cannot be read is
+/// The backends that a config names, and the page of metrics if it has one, are the features that it needs. A config that cannot be read is
 /// left for `mainstay` to complain about.
 fn features(path: impl AsRef<Path>) -> BTreeSet<String> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
@@ -68,5 +68,8 @@ fn features(path: impl AsRef<Path>) -> BTreeSet<String> {
         });
     let mut features: BTreeSet<String> = needed.map(str::to_owned).collect();
     features.insert("memory".to_owned());
+    if config.get("metrics").and_then(|metrics| metrics.get("listen")).is_some() {
+        features.insert("prometheus".to_owned());
+    }
     features
 }

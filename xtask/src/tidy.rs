@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Result, bail};
 
-use crate::cargo;
+use crate::{cargo, failures};
 
 /// Longest source file; a longer one holds more than one story.
 const MAX_LINES: usize = 700;
@@ -12,7 +12,7 @@ const MAX_LINES: usize = 700;
 /// Checks every file that git knows of.
 pub fn check() -> Result<()> {
     let listed = cargo::output(Command::new("git").current_dir(cargo::root()).args(["ls-files"]))?;
-    let mut problems = Vec::new();
+    let mut problems = failures::problems()?;
     for path in listed.lines().filter(|path| path.ends_with(".rs") || path.ends_with("Cargo.toml")) {
         // A file that is gone from the tree but not yet from git's list is no problem.
         let Ok(text) = std::fs::read_to_string(cargo::root().join(path)) else { continue };

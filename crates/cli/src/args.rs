@@ -1,6 +1,8 @@
 //! What can be typed.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mainstay_cli::drill::{Fault, LoadOptions};
@@ -48,8 +50,13 @@ pub enum Command {
     /// Look at the config.
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Show members, log and service level.
-    Status,
+    /// Show health, members, breakers, log and service level; exit code 4 if no member can answer, 5 if the log takes
+    /// no writes.
+    Status {
+        /// Show it again and again, this often, until it is interrupted: live on a terminal, else a line each time.
+        #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "2s", value_parser = interval)]
+        watch: Option<Duration>,
+    },
     /// Open the tier and print what happens to it, one line an event, until it is interrupted.
     Events,
     /// List, create or drop collections.
@@ -310,4 +317,15 @@ pub struct DemoArgs {
     /// Seconds that the primary is gone, each time.
     #[arg(long, default_value_t = 8)]
     pub seconds: u64,
+    /// Serve the metrics of the tier at this address meanwhile, such as 127.0.0.1:9464 (cargo feature `prometheus`).
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics: Option<SocketAddr>,
+}
+
+/// Shortest and longest time between two looks at a status.
+const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3_600);
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = humantime::parse_duration(text).map_err(|_| "write for example 500ms or 5s".to_owned())?;
+    if INTERVALS.contains(&interval) { Ok(interval) } else { Err("is outside 100ms to 1h".to_owned()) }
 }

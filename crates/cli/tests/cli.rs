@@ -4,8 +4,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use mainstay::{COMPILED_IN_BACKENDS, Config, Tier};
 use serde_json::{Value, json};
@@ -44,6 +45,11 @@ impl Shell {
     }
 
     fn run(&self, args: &[&str]) -> Ran {
+        let output = self.command(args).output().unwrap();
+        Ran { args: args.join(" "), output }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mainstay"));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("MAINSTAY_") {
@@ -51,8 +57,18 @@ impl Shell {
             }
         }
         command.env_remove("RUST_LOG").envs(self.env.iter().copied());
-        let output = command.current_dir(self.directory.path()).args(args).output().unwrap();
-        Ran { args: args.join(" "), output }
+        command.current_dir(self.directory.path()).args(args);
+        command
+    }
+
+    /// The first lines of a command that goes on until it is ended.
+    fn first_lines(&self, lines: usize, args: &[&str]) -> Vec<String> {
+        let mut child = self.command(args).stdout(Stdio::piped()).spawn().unwrap();
+        let read = BufReader::new(child.stdout.take().unwrap()).lines();
+        let read = read.take(lines).collect::<Result<_, _>>().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        read
     }
 
     /// The text of a command that must succeed.
@@ -505,6 +521,59 @@ fn wrong_arguments_exit_with_2_in_either_form() {
         assert!(shell.ok(args).contains("mainstay"), "{args:?}");
     }
     assert!(!shell.path("data").exists(), "arguments are read before anything is opened");
+}
+
+#[test]
+fn a_status_tells_health_breakers_and_times() {
+    let shell = Shell::new();
+    let status = shell.json(&["status"]);
+    assert_eq!(status["health"]["status"], "healthy", "{status}");
+    let components = status["health"]["components"].as_array().unwrap();
+    let names: Vec<_> = components.iter().map(|c| (c["kind"].as_str(), c["name"].as_str())).collect();
+    assert_eq!(names, [(Some("member"), Some("only")), (Some("log"), Some("log"))]);
+    assert!(components[0]["latency"]["mean_ms"].as_f64().unwrap() > 0.0, "{status}");
+    let breaker = &status["members"][0]["breaker_metrics"];
+    assert_eq!((&breaker["availability"], &breaker["rejected"]), (&json!(1.0), &json!(0)));
+    let text = shell.ok(&["status"]);
+    for word in ["healthy: every component is healthy", "breaker", "closed", "100.0 %", "p99"] {
+        assert!(text.contains(word), "{word} in\n{text}");
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+}
+
+#[test]
+fn a_status_that_is_watched_is_a_line_each_time_where_there_is_no_terminal() {
+    let shell = Shell::new();
+    let lines = shell.first_lines(3, &["status", "--watch", "100ms", "--format", "json"]);
+    let known = documented("status").unwrap();
+    for line in lines {
+        let value: Value = serde_json::from_str(&line).unwrap();
+        assert!(value["events"].is_array() && value["members"][0]["name"] == "only", "{line}");
+        assert!(keys(&value).is_subset(&known), "{line}");
+    }
+    for line in shell.first_lines(2, &["status", "--watch"]).iter().filter(|line| line.contains("level")) {
+        assert!(line.contains(" · level ") && !line.contains('\u{1b}'), "{line:?}");
+    }
+    for wrong in ["0s", "2h", "often"] {
+        shell.fails(2, &["status", "--watch", wrong]);
+    }
+    // The log is free again whoever ended the watching.
+    shell.ok(&["status"]);
+}
+
+#[test]
+fn a_page_of_metrics_needs_its_feature_and_a_free_port() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let shell =
+        Shell::with_config(&format!("{TIER}[log]\npath = \"data/log\"\n[metrics]\nlisten = \"{address}\"\n"));
+    let (code, text) = if cfg!(feature = "prometheus") {
+        (4, address.to_string())
+    } else {
+        (2, "cargo feature `prometheus`".to_owned())
+    };
+    let error = shell.fails(code, &["status"]);
+    assert!(error["message"].as_str().unwrap().contains(&text), "{error}");
 }
 
 #[test]

@@ -26,7 +26,8 @@
 //! | `lance` | the LanceDB member | protoc, minutes of build |
 //! | `qdrant` | a Qdrant server or cluster | about a minute of build |
 //! | `qdrant-edge` | Qdrant in this process, on a directory | minutes of build |
-//! | `full` | every backend | all of it |
+//! | `prometheus` | a page of metrics over HTTP | some seconds of build |
+//! | `full` | every backend and `prometheus` | all of it |
 //! | `simd` | SIMD kernels for the memory member | a C compiler, minutes of build |
 
 mod answer;
@@ -53,6 +54,6 @@ pub use mainstay_core::{
 #[cfg(any(feature = "qdrant", feature = "qdrant-edge"))]
 pub use mainstay_qdrant as qdrant;
 pub use tier::{
-    Event, Events, FailbackOptions, LogStatus, MAX_IDS, MemberState, MemberStatus, MemberStore, Reader,
-    Release, Status, Tier, TierOptions,
+    ComponentHealth, ComponentKind, Event, Events, FailbackOptions, Health, HealthStatus, LogStatus, MAX_IDS,
+    MeasuredLatency, MemberState, MemberStatus, MemberStore, Reader, Release, Status, Tier, TierOptions,
 };

@@ -23,7 +23,8 @@ const CHUNK_CHARS: usize = 1_500;
 /// Builds a tier, indexes real source files, loses the primary twice under load, and checks every promise.
 pub async fn run(args: DemoArgs, output: Output) -> Result<ExitCode> {
     let work = WorkDir::new(args.work_dir)?;
-    let config = config(work.path());
+    let mut config = config(work.path());
+    config.metrics.listen = args.metrics;
     let tier = Tier::open(config.clone()).await?;
     let done = scenes(&tier, &config, &args.sources, args.min_files, args.seconds, output).await;
     let closed = tier.close().await;

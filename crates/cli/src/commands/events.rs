@@ -13,7 +13,8 @@ pub async fn run(tier: &Tier, output: Output) {
     }
 }
 
-fn event_json(event: &Event) -> Value {
+/// An event as JSON.
+pub fn event_json(event: &Event) -> Value {
     let mut value = match event {
         Event::State { member, from, to, reason } => {
             json!({ "member": member.as_str(), "from": from.as_str(), "to": to.as_str(), "reason": reason })

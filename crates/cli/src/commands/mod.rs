@@ -50,7 +50,7 @@ pub async fn run(cli: Cli, output: Output) -> Result<ExitCode> {
 
 async fn with_tier(command: Command, config: &Config, tier: &Tier, output: Output) -> Result<ExitCode> {
     match command {
-        Command::Status => status::run(tier, output).await?,
+        Command::Status { watch } => return Ok(status::run(tier, watch, output).await),
         Command::Events => events::run(tier, output).await,
         Command::Collections(command) => collections::run(command, tier, output).await?,
         Command::Import(args) => import::run(args, config, tier, output).await?,

@@ -23,7 +23,8 @@ impl Default for Latency {
 }
 
 impl Latency {
-    pub(super) fn record(&self, took: Duration) {
+    /// Notes how long one answer took.
+    pub fn record(&self, took: Duration) {
         self.buckets[bucket(took)].fetch_add(1, Ordering::Relaxed);
         if self.total.fetch_add(1, Ordering::Relaxed) + 1 >= WINDOW {
             self.halve();

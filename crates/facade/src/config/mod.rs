@@ -8,6 +8,7 @@
 
 mod check;
 mod layers;
+mod metrics;
 mod parse;
 mod problem;
 mod qdrant;
@@ -21,6 +22,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use self::metrics::MetricsConfig;
 pub use problem::{ConfigErrors, Origin, Problem};
 pub use qdrant::{
     Compression, KeySource, Placement, QdrantConfig, QdrantPlace, ReadConsistency, VectorQuantization,
@@ -51,6 +53,8 @@ pub struct Config {
     pub retry: RetryConfig,
     /// When the tier looks at its members.
     pub failover: FailoverConfig,
+    /// Where metrics are served.
+    pub metrics: MetricsConfig,
 }
 
 /// The tier as a whole.
@@ -423,10 +427,10 @@ impl Config {
         include_str!("template.toml")
     }
 
-    /// Whether every member's backend is among the compiled-in ones.
+    /// Whether every member's backend is among the compiled-in ones, and the page of metrics if it is wanted.
     ///
     /// # Errors
-    /// One problem for each member whose backend is not.
+    /// One problem for each that is not.
     pub fn check_features(&self, compiled_in: &[&str]) -> Result<(), ConfigErrors> {
         let missing = self.members.iter().filter(|(_, m)| !compiled_in.contains(&m.backend.feature()));
         ConfigErrors::of(
@@ -440,6 +444,7 @@ impl Config {
                         ),
                     )
                 })
+                .chain(self.metrics.check_feature())
                 .collect(),
         )
     }

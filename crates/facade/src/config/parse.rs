@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::layers::Layers;
+use super::metrics;
 use super::problem::{ConfigErrors, Origin, Problem, did_you_mean};
 use super::qdrant;
 use super::read::{Reader, SECTIONS, Section};
@@ -96,6 +97,10 @@ fn read(reader: &Reader<'_>) -> Config {
     failover.flag("auto_restore", &mut config.failover.auto_restore);
     failover.duration("restore_delay", &mut config.failover.restore_delay);
     failover.finish(belongs_to_section);
+
+    let mut section = root.section("metrics");
+    metrics::read(&mut section, &mut config.metrics);
+    section.finish(belongs_to_section);
 
     root.finish(belongs_to_section);
     config

@@ -11,13 +11,14 @@ use super::layers::Layers;
 use super::problem::{Origin, Problem, did_you_mean};
 
 /// The sections of a config and their keys, for suggestions; `members` has keys of the user's own.
-pub(super) const SECTIONS: [(&str, &[&str]); 6] = [
+pub(super) const SECTIONS: [(&str, &[&str]); 7] = [
     ("tier", &["members", "ack", "deadline", "read", "hedge_after", "max_batch_bytes", "max_batch_points"]),
     ("members", &[]),
     ("log", &["path", "sync", "sync_interval", "max_bytes"]),
     ("breaker", &["failure_threshold", "success_threshold", "reset_timeout"]),
     ("retry", &["max_retries", "first_delay", "longest_delay", "budget"]),
     ("failover", &["check_interval", "auto_restore", "restore_delay"]),
+    ("metrics", &["listen"]),
 ];
 
 /// What reading has found so far.

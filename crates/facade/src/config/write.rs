@@ -57,6 +57,8 @@ impl Config {
         out.key("check_interval", quoted(&duration_text(self.failover.check_interval)));
         out.key("auto_restore", self.failover.auto_restore);
         out.key("restore_delay", quoted(&duration_text(self.failover.restore_delay)));
+        out.section("metrics");
+        out.key("listen", quoted(&self.metrics.text()));
         out.0
     }
 }

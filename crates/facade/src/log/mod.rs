@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mainstay_core::{Entry, LogIdentity, Lsn, Op, Point, Position, Result};
+use mainstay_core::{Entry, Error, LogIdentity, Lsn, Op, Point, Position, Result};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -71,6 +71,11 @@ pub trait Log: Send + Sync + 'static {
 
     /// What the log holds now; cheap.
     fn bounds(&self) -> Bounds;
+
+    /// Why the log takes no more entries, if it does not; cheap.
+    fn failure(&self) -> Option<Error> {
+        None
+    }
 
     /// Follows the last entry that readers may see.
     fn watch_end(&self) -> watch::Receiver<Lsn>;

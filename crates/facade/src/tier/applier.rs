@@ -10,10 +10,11 @@ use std::time::Duration;
 use mainstay_core::{BreakerState, Context, Error, ErrorKind, Lsn, Op, Position, Run, VectorStore};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
+use tracing::{Instrument, Span};
 
 use crate::log::Log;
 use crate::tier::member::{Member, MemberState};
-use crate::tier::{bootstrap, until_closing};
+use crate::tier::{bootstrap, spans, until_closing};
 
 /// Entries of one run, in bytes of the log: large enough that a store's cost per commit is shared
 /// by many writes, small enough that a run's memory does not matter.
@@ -84,9 +85,10 @@ impl Applier {
                 continue;
             }
             let before = self.member().cursor();
+            let span = spans::settle(self.member().name());
             let settled = match self.member().is_to_reload() {
                 true => self.bootstrap(self.log.checkpoint().position.lsn).await,
-                false => self.settle().await,
+                false => self.settle().instrument(span).await,
             };
             let mut ended = match settled {
                 Ok(Some(position)) => self.follow(position).await,
@@ -209,6 +211,7 @@ impl Applier {
             )
             .with_lsn(position.lsn));
         }
+        Span::current().record("lsn", position.lsn.0);
         member.set_cursor(position.lsn);
         // A store that came back older holds nothing durable beyond what it says.
         member.set_durable(member.durable().min(position.lsn));
@@ -223,12 +226,15 @@ impl Applier {
         if self.member().is_ordered_out() {
             return Ok(None);
         }
+        let span = spans::bootstrap(self.member().name());
+        let load = bootstrap::load(&self.members, self.index, &*self.log, at_least).instrument(span.clone());
         let loaded = tokio::select! {
-            loaded = bootstrap::load(&self.members, self.index, &*self.log, at_least) => loaded?,
+            loaded = load => loaded?,
             () = until_closing(&mut closing) => return Ok(None),
             _ = orders.changed() => return Ok(None),
         };
         self.member().set_loaded();
+        span.record("lsn", loaded.lsn.0);
         self.member().set_cursor(loaded.lsn);
         if !self.member().is_volatile() {
             self.member().set_durable(loaded.lsn);
@@ -262,9 +268,9 @@ impl Applier {
                     changed = end.changed() => if changed.is_err() { return Ended::Closing },
                     () = until_closing(&mut closing) => return Ended::Closing,
                     _ = orders.changed() => {}
-                    () = member.suspected() => if let Some(ended) = self.check(position).await { return ended },
+                    () = member.suspected() => if let Some(ended) = self.look_after(position).await { return ended },
                     () = sleep(self.pace.check_interval.min(self.pace.flush_interval)) => {
-                        if let Some(ended) = self.check(position).await { return ended }
+                        if let Some(ended) = self.look_after(position).await { return ended }
                         if let Err(error) = self.flush(position).await { return Ended::Failed(error) }
                         flushed_at = Instant::now();
                     }
@@ -292,7 +298,9 @@ impl Applier {
                 Ok(run) => run,
                 Err(error) => return Ended::Failed(error),
             };
-            match member.store().apply(&Context::within(WRITE_TIMEOUT), &run).await {
+            let span = spans::apply(member.name());
+            span.record("lsn", run.end().lsn.0);
+            match member.store().apply(&Context::within(WRITE_TIMEOUT), &run).instrument(span).await {
                 Ok(reached) if reached.lsn > position.lsn => {
                     position = reached;
                     member.set_cursor(position.lsn);
@@ -342,6 +350,10 @@ impl Applier {
         }
     }
 
+    async fn look_after(&self, position: Position) -> Option<Ended> {
+        self.check(position).instrument(spans::check(self.member().name())).await
+    }
+
     /// Looks after an idle store: it answers, and it still is where it was.
     async fn check(&self, position: Position) -> Option<Ended> {
         let cx = Context::within(CHECK_TIMEOUT);
@@ -362,8 +374,11 @@ impl Applier {
         if member.is_volatile() || member.durable() >= position.lsn {
             return Ok(());
         }
-        let durable = member.store().flush(&Context::within(WRITE_TIMEOUT)).await?;
-        member.set_durable(durable.map_or(Lsn::ZERO, |position| position.lsn));
+        let span = spans::flush(member.name());
+        let durable = member.store().flush(&Context::within(WRITE_TIMEOUT)).instrument(span.clone()).await?;
+        let durable = durable.map_or(Lsn::ZERO, |position| position.lsn);
+        span.record("lsn", durable.0);
+        member.set_durable(durable);
         Ok(())
     }
 }

@@ -44,6 +44,7 @@ pub async fn load(members: &[Arc<Member>], target: usize, log: &dyn Log, at_leas
     // Held before the cursor is read, so that the cut cannot pass the cursor in between.
     let _hold = log.hold(first);
     let base = log.position_at(source.cursor()).await?;
+    tracing::Span::current().record("source", source.name().as_str());
     tracing::info!(member = %target.name(), source = %source.name(), at = %base.lsn, "loading");
     restore(source, target, base).await?;
     Ok(base)

@@ -134,6 +134,11 @@ pub(crate) async fn tell_who_serves(shared: Arc<Shared>, mut closing: watch::Rec
             _ => Some(Event::Failover { from, to }),
         };
         active = now;
+        match &event {
+            Some(Event::Failover { .. }) => shared.counts.failed_over(),
+            Some(Event::Failback { .. }) => shared.counts.failed_back(),
+            _ => {}
+        }
         if let Some(event) = event {
             tracing::warn!(%event, "who serves first");
             // Nobody may be listening.

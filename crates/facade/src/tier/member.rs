@@ -11,6 +11,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::Instant;
 
 use crate::answer::MemberName;
+use crate::tier::counts::MemberCounts;
 use crate::tier::events::{ALERT_AFTER, Event};
 use crate::tier::failback::{Failback, FailbackOptions};
 use crate::tier::route::View;
@@ -31,6 +32,10 @@ pub enum MemberState {
 }
 
 impl MemberState {
+    /// All states.
+    pub const ALL: [Self; 5] =
+        [Self::Live, Self::CatchingUp, Self::Down, Self::Quarantined, Self::Bootstrapping];
+
     /// The state as one word.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -67,6 +72,7 @@ pub struct Member {
     suspicion: Notify,
     chosen: AtomicBool,
     orders: watch::Sender<u64>,
+    counts: MemberCounts,
 }
 
 /// The state of a member with its reason.
@@ -127,6 +133,7 @@ impl Member {
             suspicion: Notify::new(),
             chosen: AtomicBool::new(false),
             orders: watch::Sender::new(0),
+            counts: MemberCounts::default(),
         }
     }
 
@@ -143,6 +150,11 @@ impl Member {
     /// Its guarded store.
     pub fn store(&self) -> &Arc<Guarded<dyn VectorStore>> {
         &self.store
+    }
+
+    /// What the tier counted of it.
+    pub fn counts(&self) -> &MemberCounts {
+        &self.counts
     }
 
     /// Whether it starts empty after its process ended.
@@ -218,6 +230,7 @@ impl Member {
             changed
         });
         if failed_checks == ALERT_AFTER {
+            self.counts.alerted();
             self.tell(Event::Alert { member: self.name.clone(), failed_checks, reason: error.to_string() });
         }
     }
@@ -225,6 +238,7 @@ impl Member {
     /// Goes out of service for this reason.
     pub fn quarantine(&self, error: &Error) {
         tracing::error!(member = %self.name, %error, "member quarantined");
+        self.counts.quarantined();
         self.change(|condition| {
             condition.state = MemberState::Quarantined;
             condition.reason = Some(error.to_string());

@@ -8,6 +8,11 @@
 //! | `read` | ask the active member, then the next |
 //! | `applier` | the task that moves a member's cursor |
 //! | `events` | what happened, as it happens |
+//! | `health` | how well the tier and its components are: plain decisions |
+//! | `counts` | what is counted for metrics |
+//! | `metrics` | telling it to a recorder |
+//! | `page` | telling it to Prometheus |
+//! | `spans` | the names that traces go by |
 //! | `retry` | trying a read again after every member failed |
 //! | `failback` | when a member that was away may serve first again |
 //! | `operator` | what an operator may order |
@@ -17,22 +22,35 @@
 
 mod applier;
 mod bootstrap;
+mod counts;
 mod events;
 mod failback;
+mod health;
 pub(crate) mod member;
+mod metrics;
 mod operator;
+#[cfg(feature = "prometheus")]
+mod page;
 pub(crate) mod read;
 pub(crate) mod retention;
 mod retry;
 pub(crate) mod route;
+mod spans;
 mod status;
 #[cfg(test)]
 #[cfg(feature = "memory")]
 mod tests;
+#[cfg(test)]
+#[cfg(feature = "memory")]
+mod watching_tests;
 mod write;
 
 use std::fmt;
+#[cfg(feature = "prometheus")]
+use std::net::SocketAddr;
 use std::sync::Arc;
+#[cfg(feature = "prometheus")]
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -50,17 +68,20 @@ use tokio::time::timeout;
 
 pub use events::{Event, Events};
 pub use failback::FailbackOptions;
+pub use health::{ComponentHealth, ComponentKind, Health, HealthStatus, MeasuredLatency};
 pub use member::MemberState;
 pub use operator::Release;
 pub use read::{MAX_IDS, Reader};
 pub use status::{LogStatus, MemberStatus, Status};
 
+use self::metrics::Publisher;
 use crate::answer::{Answer, MemberName, Written};
 use crate::backends;
 use crate::catalog::Catalog;
 use crate::config::{Ack, Config, HedgeAfter, ReadPolicy, RetryConfig};
 use crate::log::Log;
 use applier::{Applier, Pace};
+use counts::{Counts, WriteOperation};
 use member::{Member, StateChanges};
 use read::MemberChanges;
 use retry::Retries;
@@ -157,6 +178,8 @@ struct Owner {
     shared: Arc<Shared>,
     closing: watch::Sender<bool>,
     tasks: Mutex<JoinSet<()>>,
+    #[cfg(feature = "prometheus")]
+    metrics_address: OnceLock<SocketAddr>,
 }
 
 /// What calls and tasks share.
@@ -166,6 +189,9 @@ pub(crate) struct Shared {
     pub(crate) catalog: Catalog,
     pub(crate) members: Arc<[Arc<Member>]>,
     pub(crate) retries: Retries,
+    pub(crate) counts: Counts,
+    /// What the process's recorder was told.
+    publisher: Publisher,
     /// The last entry that a writer was told is done.
     acked: AtomicU64,
     changes: StateChanges,
@@ -189,7 +215,10 @@ impl Tier {
     /// holds the log, `Corrupt` if the log is damaged, and whatever the stores say at opening.
     pub async fn open(config: Config) -> Result<Self> {
         let (members, log) = backends::open(&config).await?;
-        Self::assemble(backends::tier_options(&config), log, members).await
+        let tier = Self::assemble(backends::tier_options(&config), log, members).await?;
+        #[cfg(feature = "prometheus")]
+        tier.serve_metrics(config.metrics.listen).await?;
+        Ok(tier)
     }
 
     /// Makes a tier of stores and a log of one's own, for backends from outside this workspace.
@@ -220,6 +249,8 @@ impl Tier {
         let pace = Pace { check_interval: options.check_interval, flush_interval: options.flush_interval };
         let shared = Arc::new(Shared {
             retries: Retries::new(options.retry.clone(), SmallRng::from_os_rng()),
+            counts: Counts::default(),
+            publisher: Publisher::default(),
             options,
             log,
             catalog,
@@ -242,8 +273,15 @@ impl Tier {
             tasks.spawn(applier.run());
         }
         tasks.spawn(retention::run(Arc::clone(&shared), closing_receiver.clone()));
+        tasks.spawn(metrics::run(Arc::clone(&shared), closing_receiver.clone()));
         tasks.spawn(events::tell_who_serves(Arc::clone(&shared), closing_receiver));
-        let owner = Owner { shared, closing, tasks: Mutex::new(tasks) };
+        let owner = Owner {
+            shared,
+            closing,
+            tasks: Mutex::new(tasks),
+            #[cfg(feature = "prometheus")]
+            metrics_address: OnceLock::new(),
+        };
         let tier = Self { owner: Arc::new(owner) };
         tier.wait_for_first_member().await;
         Ok(tier)
@@ -270,7 +308,9 @@ impl Tier {
     /// `Invalid` for a spec that breaks a rule, `AlreadyExists` if the name is taken; otherwise as
     /// [`upsert`](Self::upsert).
     pub async fn create_collection(&self, spec: CollectionSpec) -> Result<Written> {
-        Arc::clone(self.shared()).create_collection(spec).await
+        let (shared, name) = (self.shared(), spec.name.clone());
+        let write = Arc::clone(shared).create_collection(spec);
+        shared.watched(WriteOperation::CreateCollection, &name, write).await
     }
 
     /// Takes over a collection with the points that one member's store holds already, such as a Qdrant collection
@@ -280,7 +320,9 @@ impl Tier {
     /// # Errors
     /// As [`create_collection`](Self::create_collection).
     pub async fn adopt_collection(&self, spec: CollectionSpec, store: StoreId) -> Result<Written> {
-        Arc::clone(self.shared()).adopt_collection(spec, store).await
+        let (shared, name) = (self.shared(), spec.name.clone());
+        let write = Arc::clone(shared).adopt_collection(spec, store);
+        shared.watched(WriteOperation::AdoptCollection, &name, write).await
     }
 
     /// Drops a collection with all its points.
@@ -288,7 +330,8 @@ impl Tier {
     /// # Errors
     /// `NotFound` if it is not there; otherwise as [`upsert`](Self::upsert).
     pub async fn drop_collection(&self, name: &CollectionName) -> Result<Written> {
-        Arc::clone(self.shared()).drop_collection(name.clone()).await
+        let write = Arc::clone(self.shared()).drop_collection(name.clone());
+        self.shared().watched(WriteOperation::DropCollection, name, write).await
     }
 
     /// Writes whole points in place of the ones with the same ids. Of points with one id in a
@@ -300,7 +343,8 @@ impl Tier {
     /// [`at_least`](Reader::at_least) that LSN tells. `StorageFull` or `Unavailable` if the log takes no
     /// more writes.
     pub async fn upsert(&self, collection: &CollectionName, points: Vec<Point>) -> Result<Written> {
-        self.shared().upsert(collection, points).await
+        let write = self.shared().upsert(collection, points);
+        self.shared().watched(WriteOperation::Upsert, collection, write).await
     }
 
     /// Removes points by id; ids that are not there are passed over.
@@ -308,7 +352,8 @@ impl Tier {
     /// # Errors
     /// As [`upsert`](Self::upsert).
     pub async fn delete(&self, collection: &CollectionName, ids: &[PointId]) -> Result<Written> {
-        self.shared().delete(collection, ids).await
+        let write = self.shared().delete(collection, ids);
+        self.shared().watched(WriteOperation::Delete, collection, write).await
     }
 
     /// Removes the points that a filter accepts now.
@@ -316,7 +361,8 @@ impl Tier {
     /// # Errors
     /// As [`upsert`](Self::upsert), and as a read, because the filter is resolved to ids first.
     pub async fn delete_by_filter(&self, collection: &CollectionName, filter: &Filter) -> Result<Written> {
-        self.shared().delete_by_filter(collection, filter).await
+        let write = self.shared().delete_by_filter(collection, filter);
+        self.shared().watched(WriteOperation::DeleteByFilter, collection, write).await
     }
 
     /// Puts these top-level payload keys in place of the ones there.
@@ -329,7 +375,8 @@ impl Tier {
         ids: &[PointId],
         payload: Payload,
     ) -> Result<Written> {
-        self.shared().set_payload(collection, ids, payload).await
+        let write = self.shared().set_payload(collection, ids, payload);
+        self.shared().watched(WriteOperation::SetPayload, collection, write).await
     }
 
     /// Removes the payload values at these paths.
@@ -342,7 +389,8 @@ impl Tier {
         ids: &[PointId],
         paths: Vec<PayloadPath>,
     ) -> Result<Written> {
-        self.shared().delete_payload(collection, ids, paths).await
+        let write = self.shared().delete_payload(collection, ids, paths);
+        self.shared().watched(WriteOperation::DeletePayload, collection, write).await
     }
 
     /// Puts this payload in place of the whole payload.
@@ -355,7 +403,8 @@ impl Tier {
         ids: &[PointId],
         payload: Payload,
     ) -> Result<Written> {
-        self.shared().overwrite_payload(collection, ids, payload).await
+        let write = self.shared().overwrite_payload(collection, ids, payload);
+        self.shared().watched(WriteOperation::OverwritePayload, collection, write).await
     }
 
     /// Reads with conditions.

@@ -9,13 +9,14 @@ use mainstay_core::{
     CollectionName, Context, Disposition, Error, ErrorKind, Fields, Filter, Guarded, Hit, Lsn, Operation,
     PointId, Record, Result, ScrollPage, ScrollQuery, SearchQuery, VectorStore,
 };
-use tokio::time::{sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::Instrument;
 
 use crate::answer::{Answer, ServiceLevel};
 use crate::config::{HedgeAfter, ReadPolicy};
-use crate::tier::Shared;
 use crate::tier::member::{Member, MemberState};
 use crate::tier::route::{self, View};
+use crate::tier::{Shared, spans};
 
 /// Most ids in one `get` or delete.
 pub const MAX_IDS: usize = 10_000;
@@ -73,7 +74,7 @@ impl<'a> Reader<'a> {
             filter.check()?;
         }
         let query = &query.admit(&spec)?;
-        self.ask(Operation::Search, |store, cx| {
+        self.ask(Operation::Search, collection, |store, cx| {
             Box::pin(async move { store.search(&cx, collection, query).await })
         })
         .await
@@ -92,7 +93,7 @@ impl<'a> Reader<'a> {
         self.tier.catalog.get(collection)?;
         check_ids(ids)?;
         let ids = &unique_ids(ids);
-        self.ask(Operation::Get, |store, cx| {
+        self.ask(Operation::Get, collection, |store, cx| {
             Box::pin(async move { store.get(&cx, collection, ids, fields).await })
         })
         .await
@@ -112,7 +113,7 @@ impl<'a> Reader<'a> {
         if let Some(filter) = &query.filter {
             filter.check()?;
         }
-        self.ask(Operation::Scroll, |store, cx| {
+        self.ask(Operation::Scroll, collection, |store, cx| {
             Box::pin(async move { store.scroll(&cx, collection, query).await })
         })
         .await
@@ -127,13 +128,28 @@ impl<'a> Reader<'a> {
         if let Some(filter) = filter {
             filter.check()?;
         }
-        self.ask(Operation::Count, |store, cx| {
+        self.ask(Operation::Count, collection, |store, cx| {
             Box::pin(async move { store.count(&cx, collection, filter).await })
         })
         .await
     }
 
     async fn ask<'s, T>(
+        &'s self,
+        operation: Operation,
+        collection: &CollectionName,
+        call: impl Fn(&'s Guard, Context) -> BoxFuture<'s, Result<T>>,
+    ) -> Result<Answer<T>> {
+        let (span, started) = (spans::read(operation, collection), Instant::now());
+        let answer = self.ask_and_retry(operation, call).instrument(span.clone()).await;
+        self.tier.counts.read(operation, started.elapsed(), &answer);
+        if let Ok(answer) = &answer {
+            span.record("member", answer.served_by.as_str()).record("lsn", answer.cursor.0);
+        }
+        answer
+    }
+
+    async fn ask_and_retry<'s, T>(
         &'s self,
         operation: Operation,
         call: impl Fn(&'s Guard, Context) -> BoxFuture<'s, Result<T>>,
@@ -147,7 +163,10 @@ impl<'a> Reader<'a> {
                 answer => return answer,
             };
             match self.tier.retries.spend(retry) {
-                Some(wait) if wait < cx.remaining() && !self.tier.is_closing() => sleep(wait).await,
+                Some(wait) if wait < cx.remaining() && !self.tier.is_closing() => {
+                    self.tier.counts.retried();
+                    sleep(wait).await;
+                }
                 _ => return Err(error),
             }
             retry += 1;
@@ -173,7 +192,8 @@ impl<'a> Reader<'a> {
                 let member = &self.tier.members[*index];
                 let left = u32::try_from(order.len() - asked).unwrap_or(u32::MAX);
                 // Whoever hangs must leave time for those after it.
-                let asking = call(member.store(), cx.at_most(cx.remaining() / left));
+                let asking = call(member.store(), cx.at_most(cx.remaining() / left))
+                    .instrument(spans::ask(operation, member.name()));
                 let cursor = member.cursor();
                 running.push(async move { (*index, cursor, asking.await) });
                 hedge = self.hedge(member, operation).zip(waiting.peek()).map(|(patience, (_, next))| {
@@ -188,17 +208,20 @@ impl<'a> Reader<'a> {
                     () = ready => {
                         // Slow or frozen: its applier finds out.
                         member.suspect();
+                        member.counts().hedged();
                         continue;
                     }
                 },
             };
             match answered {
                 Some((index, cursor, Ok(value))) => {
+                    self.tier.members[index].counts().served(operation);
                     return Ok(self.answer(value, index, cursor, order.first().copied()));
                 }
                 Some((index, _, Err(error))) => {
                     let member = &self.tier.members[index];
                     tracing::debug!(member = %member.name(), %operation, %error, "read moves on");
+                    member.counts().moved();
                     if error.kind().counts_on_breaker() {
                         member.suspect();
                     }

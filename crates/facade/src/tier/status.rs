@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use mainstay_core::{BreakerState, LogIdentity, Lsn};
+use mainstay_core::{BreakerState, GuardMetrics, LogIdentity, Lsn};
 
 use crate::answer::{MemberName, ServiceLevel};
+use crate::tier::health::{self, Health};
 use crate::tier::member::MemberState;
 use crate::tier::{Shared, route};
 
@@ -21,6 +22,8 @@ pub struct Status {
     pub log: LogStatus,
     /// How many collections there are.
     pub collections: usize,
+    /// How well the tier and its components are.
+    pub health: Health,
 }
 
 /// One member at one moment.
@@ -42,6 +45,8 @@ pub struct MemberStatus {
     pub lag: u64,
     /// The state of its breaker.
     pub breaker: BreakerState,
+    /// What its guard and its breaker counted since the start.
+    pub metrics: GuardMetrics,
     /// Whether it may serve first when it is live: it was not away, or has been back for long enough.
     pub trusted: bool,
     /// Whether an operator chose it to serve first.
@@ -73,9 +78,7 @@ pub struct LogStatus {
 
 pub(crate) fn of(shared: &Shared) -> Status {
     let bounds = shared.log.bounds();
-    let views = shared.views();
-    let active = route::active(&views);
-    let serving = active.or_else(|| route::read_order(&views, Lsn::ZERO, Lsn::ZERO, |_| ()).first().copied());
+    let (active, level) = who_serves(shared);
     let members = shared.members.iter().map(|member| {
         let condition = member.condition();
         let (cursor, restored_in) = (member.cursor(), member.restored_in());
@@ -88,6 +91,7 @@ pub(crate) fn of(shared: &Shared) -> Status {
             durable: (!member.is_volatile()).then(|| member.durable()),
             lag: cursor.lag_behind(bounds.last),
             breaker: member.store().breaker().state(),
+            metrics: member.store().metrics(),
             trusted: restored_in.is_none(),
             chosen: member.is_chosen(),
             restored_in: restored_in.filter(|wait| *wait < Duration::MAX),
@@ -97,7 +101,7 @@ pub(crate) fn of(shared: &Shared) -> Status {
         }
     });
     Status {
-        level: serving.map_or(ServiceLevel::Unavailable, |serving| route::level(&views, serving)),
+        level,
         active: active.map(|active| shared.members[active].name().clone()),
         members: members.collect(),
         log: LogStatus {
@@ -108,5 +112,17 @@ pub(crate) fn of(shared: &Shared) -> Status {
             max_bytes: shared.options.log_max_bytes,
         },
         collections: shared.catalog.specs().len(),
+        health: health::of(shared, level, active.is_some()),
     }
+}
+
+/// The member that serves first, and the service level. For want of one, a member that catches up answers; one that is
+/// down is asked too, but nobody counts on it.
+pub(crate) fn who_serves(shared: &Shared) -> (Option<usize>, ServiceLevel) {
+    let views = shared.views();
+    let active = route::active(&views);
+    let counts = |index: &usize| views[*index].state != MemberState::Down && !views[*index].breaker_open;
+    let late = || route::read_order(&views, Lsn::ZERO, Lsn::ZERO, |_| ()).into_iter().find(counts);
+    let serving = active.or_else(late);
+    (active, serving.map_or(ServiceLevel::Unavailable, |serving| route::level(&views, serving)))
 }

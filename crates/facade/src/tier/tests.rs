@@ -23,7 +23,7 @@ pub(super) const MINUTE: Duration = Duration::from_secs(60);
 
 pub(super) type Double = Arc<Faulty<MemoryStore>>;
 
-fn store(seed: u64) -> Double {
+pub(super) fn store(seed: u64) -> Double {
     Arc::new(Faulty::new(Arc::new(MemoryStore::new(MemoryOptions::default()).unwrap()), seed))
 }
 
@@ -33,14 +33,14 @@ fn member(name: &str, store: &Double) -> MemberStore {
     MemberStore { name: name.to_owned(), backend: "model", store: Arc::new(guarded) }
 }
 
-async fn tier_of(options: TierOptions, log: &Arc<MemoryLog>, stores: &[&Double]) -> Tier {
+pub(super) async fn tier_of(options: TierOptions, log: &Arc<MemoryLog>, stores: &[&Double]) -> Tier {
     let names = ["primary", "secondary", "standby"];
     let members = stores.iter().zip(names).map(|(store, name)| member(name, store)).collect();
     Tier::assemble(options, Arc::clone(log) as Arc<dyn Log>, members).await.unwrap()
 }
 
 /// The next member is asked too after 100 ms.
-fn hedging() -> TierOptions {
+pub(super) fn hedging() -> TierOptions {
     TierOptions { hedge_after: HedgeAfter::After(Duration::from_millis(100)), ..TierOptions::default() }
 }
 
@@ -62,7 +62,7 @@ pub(super) fn docs() -> CollectionName {
     CollectionName::new("docs").unwrap()
 }
 
-fn spec() -> CollectionSpec {
+pub(super) fn spec() -> CollectionSpec {
     CollectionSpec::dense(docs(), 2, Distance::Dot)
 }
 

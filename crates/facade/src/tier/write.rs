@@ -12,13 +12,15 @@ use mainstay_core::{
     PayloadPatch, PayloadPath, Point, PointId, Result, ScrollQuery, StoreId,
 };
 use tokio::time::{Instant, timeout_at};
+use tracing::Instrument;
 
 use crate::answer::Written;
 use crate::config::Ack;
 use crate::log::{MAX_ENTRY_BYTES, split_points};
-use crate::tier::Shared;
+use crate::tier::counts::WriteOperation;
 use crate::tier::read::{Reader, check_ids, closing};
 use crate::tier::route::{self, Acked};
+use crate::tier::{Shared, spans};
 
 /// Most bytes of one point or payload: an entry holds at least one point whatever its encoding adds.
 pub const MAX_POINT_BYTES: usize = MAX_ENTRY_BYTES / 2;
@@ -27,6 +29,23 @@ pub const MAX_POINT_BYTES: usize = MAX_ENTRY_BYTES / 2;
 const SOON: Duration = Duration::from_millis(250);
 
 impl Shared {
+    /// Makes a write of a caller seen: its span, and how it ended.
+    pub(crate) async fn watched(
+        &self,
+        operation: WriteOperation,
+        collection: &CollectionName,
+        write: impl Future<Output = Result<Written>>,
+    ) -> Result<Written> {
+        let span = spans::write(operation, collection);
+        let answer = write.instrument(span.clone()).await;
+        self.counts.wrote(operation, &answer);
+        let lsn = answer.as_ref().map_or_else(Error::lsn, |written| Some(written.lsn));
+        if let Some(lsn) = lsn {
+            span.record("lsn", lsn.0);
+        }
+        answer
+    }
+
     pub(crate) async fn create_collection(self: Arc<Self>, spec: CollectionSpec) -> Result<Written> {
         self.new_collection(spec.clone(), Op::CreateCollection(spec)).await
     }
@@ -214,7 +233,12 @@ impl Shared {
         if self.is_closing() {
             return Err(closing());
         }
-        Ok(self.log.append(ops).await?.last)
+        let (span, started) = (spans::append(), Instant::now());
+        let appended = self.log.append(ops).instrument(span.clone()).await;
+        self.counts.appended(started.elapsed(), &appended);
+        let last = appended?.last;
+        span.record("lsn", last.0);
+        Ok(last)
     }
 
     /// Waits until the entry counts as written.

@@ -214,6 +214,10 @@ impl Log for SledLog {
         Bounds { first: state.checkpoint.position.lsn.next(), last: state.last.lsn, bytes: state.bytes }
     }
 
+    fn failure(&self) -> Option<Error> {
+        self.shared.state.lock().latch.as_ref().map(Error::duplicate)
+    }
+
     fn watch_end(&self) -> watch::Receiver<Lsn> {
         self.shared.end.subscribe()
     }
