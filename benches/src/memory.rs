@@ -63,6 +63,7 @@ pub async fn run(data: &Dataset) -> Result<Vec<Figure>> {
         Figure::alone("memory.search.recall", plain.recall(data, &exact).await?, "recall@10"),
         Figure::alone("memory.i8_rescored.recall", rescored.recall(data, &exact).await?, "recall@10"),
         Figure::alone("memory.overhead", plain.overhead(data), "bytes per point beyond its vector"),
+        Figure::alone("memory.accounted", plain.accounted(), "of what the process grew by"),
         Figure::alone("memory.self_reach", plain.self_reach(data).await?, "share of points found"),
     ];
     let changed = plain.churn(data).await?;
@@ -216,6 +217,11 @@ impl Loaded {
             }
         }
         Ok(Dataset { points, queries: Vec::new() })
+    }
+
+    /// What the store accounts for, as a share of what the process grew by.
+    fn accounted(&self) -> f64 {
+        self.store.memory_bytes().unwrap_or_default() as f64 / self.grown.max(1) as f64
     }
 
     fn overhead(&self, data: &Dataset) -> f64 {

@@ -1,6 +1,7 @@
 //! One collection: slots, ids, tombstones and the rebuild.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mainstay_core::{
     CollectionSpec, Fields, Filter, Lsn, Payload, Point, PointId, Record, Result, ScrollPage, ScrollQuery,
@@ -13,9 +14,12 @@ use crate::graph::Graph;
 use crate::ids::Ids;
 use crate::options::MemoryOptions;
 use crate::payload_index::PayloadIndexes;
+use crate::recency::{Clock, Recency};
 use crate::slot::Slot;
 use crate::slots::Slots;
 
+/// A rebuild measures itself after so many points.
+const MEASURED_EVERY: usize = 1_024;
 /// Below this many buried slots a rebuild is not worth it.
 const FEWEST_BURIED: u64 = 64;
 
@@ -28,6 +32,10 @@ pub struct Collection {
     pub state: RwLock<State>,
     /// Held by whoever changes the collection.
     writer: Mutex<()>,
+    /// Bytes of a rebuild that is not in place yet, or of what it replaced and is not freed yet.
+    building: AtomicU64,
+    /// Orders the uses of points; `None` in a store that never becomes partial.
+    clock: Option<Arc<Clock>>,
 }
 
 /// The points of a collection.
@@ -40,6 +48,8 @@ pub struct State {
     pub graphs: Arc<Vec<(VectorName, Graph)>>,
     /// Bytes of payloads, texts and sparse vectors of all slots.
     stored_bytes: u64,
+    /// When each slot was last used; empty in a store that never becomes partial.
+    pub recency: Recency,
 }
 
 impl State {
@@ -57,6 +67,7 @@ impl State {
             indexes: PayloadIndexes::new(&spec.payload_indexes),
             graphs: Arc::new(dense.collect::<Result<_>>()?),
             stored_bytes: 0,
+            recency: Recency::default(),
         })
     }
 
@@ -90,6 +101,18 @@ impl State {
         self.slots.push(slot);
     }
 
+    /// What a rebuild would take beside it: everything anew but what slots hold, which it shares.
+    fn rebuild_bytes(&self, spec: &CollectionSpec, options: &MemoryOptions) -> u64 {
+        let alive = self.ids.len() as u64;
+        let dense = spec.vectors.values().filter_map(|vector| match vector {
+            VectorSpec::Dense { dimension, distance } => {
+                Some(Graph::estimate(alive, *dimension, *distance, options))
+            }
+            VectorSpec::Sparse => None,
+        });
+        dense.sum::<u64>() + Slots::estimate(alive) + self.ids.bytes() as u64 + self.indexes.bytes()
+    }
+
     fn put(&mut self, slot: Slot) {
         let at = self.next_slot();
         self.indexes.insert(at, slot.payload());
@@ -100,8 +123,11 @@ impl State {
     }
 
     fn bury(&mut self, slot: u32) {
-        if let Some(old) = self.slots.get(slot) {
+        if let Some(old) = self.slots.get_mut(slot) {
             self.indexes.remove(slot, old.payload());
+            self.stored_bytes = self.stored_bytes.saturating_sub(old.bytes());
+            // Its vectors stay until a rebuild; the rest need not.
+            old.clear();
         }
         self.buried.insert(slot);
     }
@@ -134,14 +160,20 @@ impl State {
         let graphs: u64 = self.graphs.iter().map(|(_, graph)| graph.bytes()).sum();
         graphs
             + (self.ids.bytes() + self.slots.bytes() + self.buried.serialized_size()) as u64
+            + self.recency.bytes() as u64
             + self.indexes.bytes()
             + self.stored_bytes
     }
 }
 
 impl Collection {
-    /// An empty collection.
-    pub fn new(spec: CollectionSpec, incarnation: Lsn, options: Arc<MemoryOptions>) -> Result<Self> {
+    /// An empty collection. With a clock it knows when each point was last used.
+    pub fn new(
+        spec: CollectionSpec,
+        incarnation: Lsn,
+        options: Arc<MemoryOptions>,
+        clock: Option<Arc<Clock>>,
+    ) -> Result<Self> {
         let state = State::new(&spec, &options)?;
         Ok(Self {
             spec: Arc::new(spec),
@@ -149,6 +181,8 @@ impl Collection {
             options,
             state: RwLock::new(state),
             writer: Mutex::new(()),
+            building: AtomicU64::new(0),
+            clock,
         })
     }
 
@@ -171,13 +205,50 @@ impl Collection {
                     let mut state = self.state.write();
                     state.push(Slot::wasted(point.id));
                     state.buried.insert(slot);
+                    self.track(&mut state, 0);
                     return Err(error);
                 }
                 dense |= 1 << at;
             }
         }
-        self.state.write().put(Slot::new(version, point, dense));
+        let mut state = self.state.write();
+        state.put(Slot::new(version, point, dense));
+        let moment = self.clock.as_ref().map_or(0, |clock| clock.written(version));
+        self.track(&mut state, moment);
         Ok(())
+    }
+
+    /// Notes when the slot that was pushed last was used.
+    fn track(&self, state: &mut State, moment: u64) {
+        if self.clock.is_some() {
+            state.recency.push(moment);
+        }
+    }
+
+    /// Notes that the points of these slots were found.
+    pub fn touch(&self, state: &State, slots: impl Iterator<Item = u32>) {
+        if let Some(clock) = &self.clock {
+            slots.for_each(|slot| state.recency.touch(slot, clock.read()));
+        }
+    }
+
+    /// When each point was last used.
+    pub fn moments(&self) -> Vec<u64> {
+        let state = self.state.read();
+        state.ids.slots().map(|slot| state.recency.of(slot)).collect()
+    }
+
+    /// Lets the points go that were not used after this moment, and answers how many.
+    pub fn evict(&self, until: u64) -> u64 {
+        let _writer = self.writer.lock();
+        let mut state = self.state.write();
+        let old: Vec<_> =
+            state.ids.after(None).filter(|(_, slot)| state.recency.of(*slot) <= until).collect();
+        for (id, slot) in &old {
+            state.ids.remove(*id);
+            state.bury(*slot);
+        }
+        old.len() as u64
     }
 
     /// Removes points that are older than the entry.
@@ -209,6 +280,9 @@ impl Collection {
             state.indexes.insert(at, changed.payload());
             state.stored_bytes = (state.stored_bytes + changed.bytes()).saturating_sub(slot.bytes());
             *slot = changed;
+            if let Some(clock) = &self.clock {
+                state.recency.touch(at, clock.written(version));
+            }
         }
     }
 
@@ -217,15 +291,29 @@ impl Collection {
         self.state.read().ids.len() as u64
     }
 
-    /// Bytes that the collection takes.
+    /// Bytes that the collection takes, with those of a rebuild that is under way.
     pub fn bytes(&self) -> u64 {
-        self.state.read().bytes()
+        self.state.read().bytes() + self.building.load(Ordering::Relaxed)
+    }
+
+    /// What a rebuild would take beside it, without what one that is under way has taken.
+    pub fn rebuild_bytes(&self) -> u64 {
+        let all = self.state.read().rebuild_bytes(&self.spec, &self.options);
+        all.saturating_sub(self.building.load(Ordering::Relaxed))
+    }
+
+    /// Slots, and how many of them are buried.
+    pub fn slots(&self) -> (u64, u64) {
+        let state = self.state.read();
+        (state.slots.len() as u64, state.buried.len())
     }
 
     /// The points with these ids that are there.
     pub fn get(&self, ids: &[PointId], fields: &Fields) -> Vec<Record> {
         let state = self.state.read();
-        ids.iter().filter_map(|id| state.record(state.ids.get(*id)?, fields)).collect()
+        let slots: Vec<u32> = ids.iter().filter_map(|id| state.ids.get(*id)).collect();
+        self.touch(&state, slots.iter().copied());
+        slots.into_iter().filter_map(|slot| state.record(slot, fields)).collect()
     }
 
     /// A page of points.
@@ -270,6 +358,12 @@ impl Collection {
     /// Builds the collection anew without its buried slots and swaps it in. Reads go on; writes wait only
     /// for what was written meanwhile to be added. `stop` ends it early without a change.
     pub fn rebuild(&self, stop: &dyn Fn() -> bool) -> Result<()> {
+        let rebuilt = self.build_anew(stop);
+        self.building.store(0, Ordering::Relaxed);
+        rebuilt
+    }
+
+    fn build_anew(&self, stop: &dyn Fn() -> bool) -> Result<()> {
         let (old_graphs, seen) = {
             let state = self.state.read();
             (Arc::clone(&state.graphs), state.next_slot())
@@ -286,6 +380,10 @@ impl Collection {
                 }
             }
             moved.push(old);
+            if moved.len().is_multiple_of(MEASURED_EVERY) {
+                let built = fresh.graphs.iter().map(|(_, graph)| graph.bytes()).sum();
+                self.building.store(built, Ordering::Relaxed);
+            }
             Ok(())
         };
         for old in 0..seen {
@@ -314,7 +412,11 @@ impl Collection {
                     fresh.buried.insert(new);
                 }
                 fresh.push(held.clone());
+                self.track(&mut fresh, state.recency.of(old));
             }
+            // From here on the new state is counted as the collection's own, and the old one, but for what they share,
+            // as what is not freed yet.
+            self.building.store(state.bytes().saturating_sub(state.stored_bytes), Ordering::Relaxed);
         }
         let old = std::mem::replace(&mut *self.state.write(), fresh);
         drop(_writer);

@@ -25,10 +25,7 @@ pub struct Graph {
 impl Graph {
     /// An empty graph.
     pub fn new(dimension: usize, distance: Distance, options: &MemoryOptions) -> Result<Self> {
-        let quantization = match distance {
-            Distance::Cosine => options.quantization,
-            _ => Quantization::F32,
-        };
+        let quantization = quantization(distance, options);
         let index = Index::new(&IndexOptions {
             dimensions: dimension,
             // Cosine vectors are normalised, so that the inner product is the cosine.
@@ -123,8 +120,46 @@ impl Graph {
         let index = self.index.read();
         let stats = index.memory_stats();
         // What is only set aside for later was never touched, and takes no memory.
-        let reserved = stats.graph_reserved + stats.vectors_reserved;
-        (index.memory_usage().saturating_sub(reserved) + exact) as u64
+        let graph = stats.graph_allocated.saturating_sub(stats.graph_reserved);
+        let vectors = stats.vectors_allocated.saturating_sub(stats.vectors_reserved);
+        (graph + vectors + table_bytes(index.capacity()) + exact) as u64
+    }
+
+    /// About how many bytes a graph of so many vectors takes, with the exact vectors.
+    pub fn estimate(vectors: u64, dimension: usize, distance: Distance, options: &MemoryOptions) -> u64 {
+        let quantization = quantization(distance, options);
+        // Slots are u32.
+        let vectors = usize::try_from(vectors.min(u64::from(u32::MAX))).unwrap_or(usize::MAX >> 20);
+        let mut capacity = FIRST_CAPACITY;
+        while capacity <= vectors + 1 {
+            capacity *= 2;
+        }
+        let connectivity = options.connectivity;
+        // Key, level, and twice the neighbours on the lowest level, in steps of 64 bytes; few points have more.
+        let lowest = (10 + 4 + connectivity * 8).next_multiple_of(64);
+        let upper = (4 + connectivity * 4).next_multiple_of(64) / (connectivity - 1);
+        let (in_graph, beside) = match quantization {
+            Quantization::F32 => (dimension * 4, 0),
+            Quantization::F16 => (dimension * 2, Rows::estimate(vectors, dimension)),
+            Quantization::I8 => (dimension, Rows::estimate(vectors, dimension)),
+        };
+        let each = lowest + upper + in_graph.next_multiple_of(8);
+        (vectors * each + table_bytes(capacity) + beside) as u64
+    }
+}
+
+/// Bytes of usearch's tables, which are as large as its capacity: two pointers a slot, and a hash table of keys that is
+/// between two thirds and a third full.
+fn table_bytes(capacity: usize) -> usize {
+    let slots = (capacity * 3).div_ceil(2).next_power_of_two();
+    capacity * 16 + slots * 16 + slots / 4
+}
+
+/// The numbers of a graph for this distance.
+fn quantization(distance: Distance, options: &MemoryOptions) -> Quantization {
+    match distance {
+        Distance::Cosine => options.quantization,
+        _ => Quantization::F32,
     }
 }
 

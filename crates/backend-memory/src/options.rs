@@ -6,21 +6,47 @@ use mainstay_core::{Error, Result};
 /// are scored again with the vectors as they were written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Quantization {
-    /// 4 bytes a dimension; the graph is the only copy of the vectors.
+    /// 4 bytes a dimension; the graph is the only copy of the vectors, which makes this the smallest.
     #[default]
     F32,
-    /// 2 bytes a dimension, beside the exact vectors.
+    /// 2 bytes a dimension, beside the exact vectors: 6 in all.
     F16,
-    /// 1 byte a dimension, beside the exact vectors. Cosine vectors only, whose numbers lie within −1
+    /// 1 byte a dimension, beside the exact vectors: 5 in all. Cosine vectors only, whose numbers lie within −1
     /// and 1; other distances use f32.
     I8,
+}
+
+impl Quantization {
+    /// The word in messages.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::I8 => "i8",
+        }
+    }
+}
+
+/// What a store does when `max_memory` is reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It takes no more: a write answers `StorageFull`.
+    #[default]
+    Refuse,
+    /// It lets the points go that were not written or found for longest, and says that it is partial. The room of a
+    /// rebuild is kept free, so that it holds about half of `max_memory` in points.
+    Partial,
 }
 
 /// Options of a [`MemoryStore`](crate::MemoryStore).
 #[derive(Clone, Debug, PartialEq)]
 pub struct MemoryOptions {
-    /// Most bytes that the store may hold; a write beyond it answers `StorageFull`.
+    /// Most bytes that the store may hold, a rebuild included; what happens beyond them says `when_full`.
     pub max_memory: Option<u64>,
+    /// What the store does when `max_memory` is reached.
+    pub when_full: WhenFull,
+    /// Whether the store may be filled with more than [`RED_POINTS`](crate::estimate::RED_POINTS) points.
+    pub allow_red_zone: bool,
     /// The numbers of the graph.
     pub quantization: Quantization,
     /// Share of buried slots from which a collection is built anew, 0 to 1 (exclusive).
@@ -41,6 +67,8 @@ impl Default for MemoryOptions {
     fn default() -> Self {
         Self {
             max_memory: None,
+            when_full: WhenFull::Refuse,
+            allow_red_zone: false,
             quantization: Quantization::F32,
             tombstone_ratio: 0.10,
             connectivity: 16,

@@ -8,6 +8,8 @@ use mainstay_core::{Condition, FieldTest, Filter, Match, Payload, PayloadIndex, 
 use roaring::RoaringBitmap;
 use serde_json::Value;
 
+use crate::heap::{allocated, bitmap_bytes};
+
 /// An indexed value. Numbers are kept twice in an integer index: as the integer for matches, and as a number
 /// for ranges.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,11 +119,12 @@ impl PayloadIndexes {
         }
     }
 
-    /// About how many bytes the bitmaps and their keys take.
+    /// About how many bytes the bitmaps and their keys take; the nodes of a B-tree are about two thirds full.
     pub fn bytes(&self) -> u64 {
         let of_value = |(key, slots): (&Key, &RoaringBitmap)| {
-            let text = if let Key::Scalar(Scalar::Str(text)) = key { text.capacity() } else { 0 };
-            (size_of::<Key>() + text + size_of::<RoaringBitmap>() + slots.serialized_size()) as u64
+            let text = if let Key::Scalar(Scalar::Str(text)) = key { allocated(text.capacity()) } else { 0 };
+            let node = (size_of::<Key>() + size_of::<RoaringBitmap>()) * 3 / 2;
+            (node + text + bitmap_bytes(slots)) as u64
         };
         self.indexes.values().flat_map(|(_, values)| values).map(of_value).sum()
     }

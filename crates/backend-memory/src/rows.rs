@@ -44,6 +44,11 @@ impl Rows {
         self.blocks.get(row / BLOCK_ROWS)?.get(start..start + self.dimension)
     }
 
+    /// Bytes that so many vectors take.
+    pub fn estimate(vectors: usize, dimension: usize) -> usize {
+        vectors.next_multiple_of(BLOCK_ROWS) * dimension * 4 + vectors.next_power_of_two() * 4
+    }
+
     /// Bytes that the vectors take.
     pub fn bytes(&self) -> usize {
         self.blocks.len() * BLOCK_ROWS * self.dimension * 4 + self.by_slot.capacity() * 4

@@ -42,8 +42,10 @@ pub fn search(collection: &Collection, query: &SearchQuery) -> Result<Vec<Hit>> 
         scored.truncate(wanted);
     }
     scored.sort_unstable_by(order);
-    let hits = scored.into_iter().skip(query.offset).take(query.limit);
+    let hits: Vec<Scored> = scored.into_iter().skip(query.offset).take(query.limit).collect();
+    collection.touch(&state, hits.iter().map(|(.., slot)| *slot));
     Ok(hits
+        .into_iter()
         .filter_map(|(score, _, slot)| {
             state.point(slot, &query.fields).map(|(version, point)| Hit { score, version, point })
         })

@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, LazyLock};
 
-use mainstay_core::point::payload_bytes;
 use mainstay_core::{Lsn, Payload, Point, PointId, SparseVector, Vector, VectorName};
 use uuid::Uuid;
+
+use crate::heap::{allocated, compact, payload_bytes};
 
 /// What a slot holds. A patch changes the payload and keeps the slot, because the vectors stay.
 #[derive(Clone)]
@@ -40,7 +41,7 @@ impl Slot {
         let (number, uuid) = split(point.id);
         let body = Body {
             uuid,
-            payload: point.payload.clone(),
+            payload: compact(&point.payload),
             text: point.text.as_deref().map(Box::from),
             sparse: sparse.collect(),
         };
@@ -85,17 +86,26 @@ impl Slot {
     #[must_use]
     pub fn with_payload(&self, version: Lsn, payload: Payload) -> Self {
         let mut body = self.body.as_deref().cloned().unwrap_or_default();
-        body.payload = payload;
+        body.payload = compact(&payload);
         Self { number: self.number, version, dense: self.dense, body: body.boxed() }
+    }
+
+    /// Lets go what the point was; for a slot that is buried.
+    pub fn clear(&mut self) {
+        self.body = None;
     }
 
     /// About how many bytes it takes outside the table of slots.
     pub fn bytes(&self) -> u64 {
         let Some(body) = &self.body else { return 0 };
-        let sparse: usize = self.sparse().iter().map(|(_, vector)| 48 + vector.indices.len() * 8).sum();
-        let text = body.text.as_ref().map_or(0, |text| text.len());
-        // The counts of the `Arc` and the allocator's own word.
-        (size_of::<Body>() + 24 + payload_bytes(&body.payload) + text + sparse) as u64
+        let vectors = self
+            .sparse()
+            .iter()
+            .map(|(name, vector)| allocated(name.as_str().len()) + 2 * allocated(vector.indices.len() * 4));
+        let sparse = allocated(size_of_val(&*body.sparse)) + vectors.sum::<usize>();
+        let text = allocated(body.text.as_ref().map_or(0, |text| text.len()));
+        // With the counts of the `Arc`.
+        (allocated(size_of::<Body>() + 16) + payload_bytes(&body.payload) + text + sparse) as u64
     }
 }
 

@@ -43,6 +43,11 @@ impl Slots {
         }
     }
 
+    /// Bytes that a table of so many slots takes.
+    pub fn estimate(slots: u64) -> u64 {
+        slots.div_ceil(BLOCK_SLOTS as u64).saturating_mul((BLOCK_SLOTS * size_of::<Slot>()) as u64)
+    }
+
     /// Bytes that the table takes.
     pub fn bytes(&self) -> usize {
         self.blocks.len() * BLOCK_SLOTS * size_of::<Slot>()

@@ -2,21 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use mainstay_core::store::closed;
 use mainstay_core::{
     Capabilities, CollectionInfo, CollectionName, CollectionRef, Context, Distance, Durability, Entry, Error,
-    ErrorKind, Fields, Filter, Hit, Op, PointId, Position, Record, RestoreStep, Result, Run, ScrollPage,
-    ScrollQuery, SearchCapabilities, SearchQuery, VectorStore,
+    ErrorKind, Expected, Fields, Filter, Hit, Op, Point, PointId, Position, Record, RestoreStep, Result, Run,
+    ScrollPage, ScrollQuery, SearchCapabilities, SearchQuery, VectorStore,
 };
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout_at;
 
 use crate::collection::Collection;
 use crate::options::MemoryOptions;
-use crate::search;
+use crate::room::Room;
+use crate::{estimate, machine, search};
 
 /// A store in memory: gone with its process, and the fastest to search.
 pub struct MemoryStore {
@@ -26,13 +29,17 @@ pub struct MemoryStore {
 }
 
 struct Inner {
-    options: Arc<MemoryOptions>,
+    /// As they were given.
+    options: MemoryOptions,
+    /// What new collections go by: a quantization that takes less, where what is expected would not fit otherwise.
+    effective: RwLock<Arc<MemoryOptions>>,
     collections: RwLock<BTreeMap<CollectionName, Arc<Collection>>>,
     position: Mutex<Option<Position>>,
     restoring: AtomicBool,
     closed: AtomicBool,
-    /// Bytes as of the last measurement, and what was added since.
-    bytes: AtomicU64,
+    room: Room,
+    /// How many rebuilds are under way.
+    rebuilding: watch::Sender<usize>,
 }
 
 /// Measured again after this many points were written.
@@ -46,33 +53,59 @@ impl MemoryStore {
     pub fn new(options: MemoryOptions) -> Result<Self> {
         options.check()?;
         let inner = Inner {
-            options: Arc::new(options),
+            effective: RwLock::new(Arc::new(options.clone())),
+            options,
             collections: RwLock::default(),
             position: Mutex::default(),
             restoring: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            bytes: AtomicU64::new(0),
+            room: Room::default(),
+            rebuilding: watch::Sender::new(0),
         };
         Ok(Self { inner: Arc::new(inner), rebuilds: Mutex::default() })
     }
 
-    /// Starts a rebuild of every collection that wants one and is not being rebuilt.
+    /// Whether a collection is being built anew.
+    pub fn is_rebuilding(&self) -> bool {
+        *self.inner.rebuilding.borrow() > 0
+    }
+
+    /// Starts a rebuild of every collection that wants one and has the room, unless some are under way.
     fn start_rebuilds(&self) {
         let mut rebuilds = self.rebuilds.lock();
         while rebuilds.try_join_next().is_some() {}
-        if !rebuilds.is_empty() {
+        if *self.inner.rebuilding.borrow() > 0 || self.inner.closed.load(Ordering::Relaxed) {
             return;
         }
-        let wanting: Vec<_> =
-            self.inner.collections.read().values().filter(|c| c.wants_rebuild()).cloned().collect();
-        for collection in wanting {
+        for collection in self.inner.room.rebuilds(&self.inner.options, &self.inner.all()) {
             let inner = Arc::clone(&self.inner);
+            inner.rebuilding.send_modify(|count| *count += 1);
             rebuilds.spawn_blocking(move || {
                 let stop = || inner.closed.load(Ordering::Relaxed);
                 if let Err(error) = collection.rebuild(&stop) {
                     tracing::warn!(collection = %collection.spec.name, %error, "rebuild failed; the old index serves on");
                 }
+                inner.rebuilding.send_modify(|count| *count = count.saturating_sub(1));
             });
+        }
+    }
+
+    /// Does work that takes room. If there is none it waits for rebuilds that are under way and tries again.
+    async fn with_room<T, F>(&self, cx: &Context, work: impl Fn() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>> + Send,
+    {
+        loop {
+            let done = work().await;
+            self.start_rebuilds();
+            let Err(error) = done else { return done };
+            let mut rebuilding = self.inner.rebuilding.subscribe();
+            if error.kind() != ErrorKind::StorageFull || *rebuilding.borrow_and_update() == 0 {
+                return Err(error);
+            }
+            if timeout_at(cx.deadline, rebuilding.wait_for(|count| *count == 0)).await.is_err() {
+                return Err(error);
+            }
         }
     }
 
@@ -112,7 +145,8 @@ impl Inner {
     }
 
     fn create(&self, spec: &mainstay_core::CollectionSpec, incarnation: mainstay_core::Lsn) -> Result<()> {
-        let created = Arc::new(Collection::new(spec.clone(), incarnation, Arc::clone(&self.options))?);
+        let (options, clock) = (Arc::clone(&self.effective.read()), self.room.clock(&self.options));
+        let created = Arc::new(Collection::new(spec.clone(), incarnation, options, clock)?);
         let mut collections = self.collections.write();
         if collections.get(&spec.name).is_none_or(|known| known.incarnation < incarnation) {
             collections.insert(spec.name.clone(), created);
@@ -135,8 +169,7 @@ impl Inner {
             }
             Op::Upsert { collection, points } => {
                 if let Some(collection) = self.meant(collection) {
-                    let bytes = points.iter().map(|point| point.size_bytes() as u64).sum();
-                    self.check_memory(bytes, points.len() as u64)?;
+                    self.take_room(points.iter().map(|point| &**point))?;
                     points.iter().try_for_each(|point| collection.upsert(entry.lsn, point))?;
                 }
             }
@@ -154,35 +187,27 @@ impl Inner {
         Ok(())
     }
 
-    /// Refuses points that would not fit.
-    fn check_memory(&self, bytes: u64, points: u64) -> Result<()> {
-        let Some(max) = self.options.max_memory else { return Ok(()) };
-        // What the graph and the maps take beside a point itself, measured at about 300 bytes.
-        let added = bytes + points * 300;
-        let before = self.bytes.load(Ordering::Relaxed);
-        if before + added <= max {
-            self.bytes.fetch_add(added, Ordering::Relaxed);
+    fn all(&self) -> Vec<Arc<Collection>> {
+        self.collections.read().values().cloned().collect()
+    }
+
+    /// Takes room for points, or refuses them.
+    fn take_room<'p>(&self, points: impl ExactSizeIterator<Item = &'p Point>) -> Result<()> {
+        if self.options.max_memory.is_none() {
             return Ok(());
         }
-        let measured = self.measure();
-        if measured + added <= max {
-            self.bytes.fetch_add(added, Ordering::Relaxed);
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorKind::StorageFull,
-            format!(
-                "{points} more points would take the memory member to {} bytes; max_memory allows {max}: \
-                 raise it, or give the member fewer points",
-                measured + added
-            ),
-        ))
+        self.room.take(&self.options, &self.all(), points)
     }
 
     fn measure(&self) -> u64 {
-        let bytes = self.collections.read().values().map(|collection| collection.bytes()).sum();
-        self.bytes.store(bytes, Ordering::Relaxed);
-        bytes
+        self.room.measure(&self.all())
+    }
+
+    /// Forgets everything.
+    fn clear(&self) {
+        *self.position.lock() = None;
+        self.collections.write().clear();
+        self.room.clear();
     }
 
     fn apply(&self, run: &Run) -> Result<Position> {
@@ -212,9 +237,7 @@ impl Inner {
         match step {
             RestoreStep::Begin => {
                 self.restoring.store(true, Ordering::Relaxed);
-                *self.position.lock() = None;
-                self.collections.write().clear();
-                self.bytes.store(0, Ordering::Relaxed);
+                self.clear();
             }
             RestoreStep::Collection { spec, incarnation } => self.create(spec, incarnation)?,
             RestoreStep::Points { collection, records } => {
@@ -225,8 +248,7 @@ impl Inner {
                         collection.name
                     ))
                 })?;
-                let bytes = records.iter().map(|record| record.point.size_bytes() as u64).sum();
-                self.check_memory(bytes, records.len() as u64)?;
+                self.take_room(records.iter().map(|record| &record.point))?;
                 records.iter().try_for_each(|record| meant.upsert(record.version, &record.point))?;
             }
             RestoreStep::Save => {}
@@ -257,16 +279,16 @@ impl VectorStore for MemoryStore {
         Ok(if self.inner.restoring.load(Ordering::Relaxed) { None } else { *self.inner.position.lock() })
     }
 
-    async fn apply(&self, _: &Context, run: &Run) -> Result<Position> {
+    async fn apply(&self, cx: &Context, run: &Run) -> Result<Position> {
         let points: usize = run.entries().iter().map(|entry| entry.op.points()).sum();
-        let applied = if points <= INLINE_POINTS {
-            self.inner.apply(run)
-        } else {
+        self.with_room(cx, || async move {
+            if points <= INLINE_POINTS {
+                return self.inner.apply(run);
+            }
             let run = run.clone();
             self.blocking(move |inner| inner.apply(&run)).await
-        };
-        self.start_rebuilds();
-        applied
+        })
+        .await
     }
 
     async fn flush(&self, _: &Context) -> Result<Option<Position>> {
@@ -274,12 +296,15 @@ impl VectorStore for MemoryStore {
         Ok(None)
     }
 
-    async fn restore(&self, _: &Context, step: RestoreStep<'_>) -> Result<()> {
+    async fn restore(&self, cx: &Context, step: RestoreStep<'_>) -> Result<()> {
         match step {
             RestoreStep::Points { collection, records } => {
-                let (collection, records) = (collection.clone(), records.to_vec());
-                self.blocking(move |inner| {
-                    inner.restore(RestoreStep::Points { collection: &collection, records: &records })
+                self.with_room(cx, || async move {
+                    let (collection, records) = (collection.clone(), records.to_vec());
+                    self.blocking(move |inner| {
+                        inner.restore(RestoreStep::Points { collection: &collection, records: &records })
+                    })
+                    .await
                 })
                 .await
             }
@@ -351,5 +376,27 @@ impl VectorStore for MemoryStore {
 
     fn memory_bytes(&self) -> Option<u64> {
         Some(self.inner.measure())
+    }
+
+    async fn expect(&self, _: &Context, expected: &[Expected]) -> Result<()> {
+        let expected = expected.to_vec();
+        self.blocking(move |inner| {
+            let plan = estimate::plan(&inner.options, &expected, machine::free_bytes());
+            tracing::info!(plan = plan.text(), "filling");
+            plan.accept()?;
+            inner.room.note(plan.notice());
+            let options = MemoryOptions { quantization: plan.quantization, ..inner.options.clone() };
+            *inner.effective.write() = Arc::new(options);
+            Ok(())
+        })
+        .await
+    }
+
+    fn is_partial(&self) -> bool {
+        self.inner.room.is_partial()
+    }
+
+    fn notice(&self) -> Option<String> {
+        self.inner.room.notice()
     }
 }

@@ -138,6 +138,9 @@ pub enum Command {
         #[arg(long)]
         deep: bool,
     },
+    /// Say how much memory points would take in a memory member, and whether it would be filled with them; exit code 5
+    /// if it would not.
+    Estimate(EstimateArgs),
     /// Rehearse a fault.
     #[command(subcommand)]
     Drill(DrillCommand),
@@ -213,6 +216,29 @@ pub struct IndexArgs {
     /// The name of the directory in the collection; its own name if it is left out.
     #[arg(long)]
     pub source: Option<String>,
+}
+
+/// Arguments of `estimate`.
+#[derive(Args)]
+pub struct EstimateArgs {
+    /// A directory as `index` reads it, a file as `import` reads it, or a member of the config.
+    #[arg(required = true)]
+    pub targets: Vec<String>,
+    /// Numbers in a vector of an indexed directory.
+    #[arg(long, default_value_t = mainstay::core::embed::DEFAULT_DIMENSION)]
+    pub dimension: usize,
+    /// Most characters in one chunk of an indexed directory.
+    #[arg(long, default_value_t = mainstay_cli::index::DEFAULT_CHUNK_CHARS)]
+    pub chunk_chars: usize,
+    /// The distance of the points of a file.
+    #[arg(long, default_value = "cosine")]
+    pub distance: String,
+    /// The numbers of the search graph, f32, f16 or i8, instead of what the config says.
+    #[arg(long)]
+    pub quantization: Option<String>,
+    /// Most memory, such as 4GiB, instead of what the config says.
+    #[arg(long, value_name = "SIZE")]
+    pub max_memory: Option<String>,
 }
 
 /// Arguments of `search`.

@@ -8,6 +8,7 @@
 //! | [`diff`] | which points two stores hold differently |
 //! | [`copy`] | one store into another, exactly |
 //! | [`drill`] | faults under load, and what they cost |
+//! | [`survey`] | what files hold, before a member in memory is filled with it |
 //! | [`export`] | records to JSONL and Parquet that [`import`] reads back |
 //! | [`index`] | which files of a directory to index, and their points |
 
@@ -18,3 +19,4 @@ pub mod export;
 pub mod import;
 pub mod index;
 pub mod place;
+pub mod survey;

@@ -33,7 +33,7 @@ pub enum ErrorKind {
     BreakerOpen,
     /// The run does not continue what the store holds.
     LogGap,
-    /// The store permanently refuses this entry.
+    /// The store permanently refuses this entry, or to be filled with as much.
     Rejected,
     /// Data failed its check.
     Corrupt,

@@ -12,6 +12,7 @@
 //! | [`query`] | searches, scrolls and their answers |
 //! | [`entry`] | log entries, positions and runs |
 //! | [`store`] | the [`VectorStore`] trait |
+//! | [`expected`] | what a store is about to be given |
 //! | [`error`] | one error type with kinds |
 //! | [`breaker`], [`guarded`] | the circuit breaker, and the wrapper that puts it around a store |
 //! | [`document`] | what stores keep about themselves, as JSON |
@@ -27,6 +28,7 @@ pub mod document;
 pub mod embed;
 pub mod entry;
 pub mod error;
+pub mod expected;
 #[cfg(feature = "conformance")]
 pub mod faulty;
 pub mod filter;
@@ -51,6 +53,7 @@ pub use entry::{
     CollectionRef, Entry, EntryHash, LogId, LogIdentity, Op, PayloadPatch, Position, Run, StoreId,
 };
 pub use error::{Disposition, Effect, Error, ErrorKind, Result};
+pub use expected::Expected;
 #[cfg(feature = "conformance")]
 pub use faulty::{Fault, Faulty, Recorded, Recording};
 pub use filter::{Condition, FieldTest, Filter, Match, Range, Scalar};

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::entry::{CollectionRef, Position, Run};
 use crate::error::{Error, ErrorKind, Result};
+use crate::expected::Expected;
 use crate::filter::Filter;
 use crate::id::{Lsn, PointId};
 use crate::name::CollectionName;
@@ -256,6 +257,26 @@ pub trait VectorStore: Send + Sync + 'static {
 
     /// Bytes of memory that the store measured itself to hold; `None` if it does not measure.
     fn memory_bytes(&self) -> Option<u64>;
+
+    /// Told, before an empty store is filled by a load or a replay, what is about to come, as far as anybody
+    /// knows. A store with little room decides now how it will hold it, or refuses before it is half full.
+    ///
+    /// # Errors
+    /// `Rejected` with the numbers and what would help, if the store will not take as much.
+    async fn expect(&self, _: &Context, _: &[Expected]) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether the store let points go for want of room: what it has is true, and there may be more. It does so
+    /// only on request.
+    fn is_partial(&self) -> bool {
+        false
+    }
+
+    /// What the store decided by itself and an operator should know, such as how it made do with little room.
+    fn notice(&self) -> Option<String> {
+        None
+    }
 }
 
 /// The error of a call to a closed store.

@@ -87,6 +87,9 @@ pub struct Answer<T> {
     pub level: ServiceLevel,
     /// How many entries of the log the member had not applied yet when it was asked.
     pub lag: u64,
+    /// Whether the member let points go for want of room, so that there may be more than it knows of. It is asked
+    /// only when no whole member can answer.
+    pub partial: bool,
     /// The member's cursor when it was asked: the answer holds everything up to it.
     pub cursor: Lsn,
 }
@@ -99,6 +102,7 @@ impl<T> Answer<T> {
             served_by: self.served_by,
             level: self.level,
             lag: self.lag,
+            partial: self.partial,
             cursor: self.cursor,
         }
     }

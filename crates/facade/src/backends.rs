@@ -114,7 +114,9 @@ async fn open_member(config: &Config, name: &str, member: &MemberConfig) -> Resu
 pub async fn open_store(backend: &BackendConfig) -> Result<Arc<dyn VectorStore>> {
     match backend {
         #[cfg(feature = "memory")]
-        BackendConfig::Memory(memory) => Ok(Arc::new(open_memory(memory)?)),
+        BackendConfig::Memory(memory) => {
+            Ok(Arc::new(mainstay_memory::MemoryStore::new(memory_options(memory))?))
+        }
         #[cfg(feature = "lance")]
         BackendConfig::Lance(lance) => Ok(Arc::new(open_lance(lance).await?)),
         #[cfg(any(feature = "qdrant", feature = "qdrant-edge"))]
@@ -136,19 +138,25 @@ fn not_compiled_in(backend: &str, feature: &str) -> Error {
     )
 }
 
+/// What the store of a memory member goes by, for estimates.
 #[cfg(feature = "memory")]
-fn open_memory(memory: &crate::config::MemoryConfig) -> Result<mainstay_memory::MemoryStore> {
-    use crate::config::Quantization;
-    mainstay_memory::MemoryStore::new(mainstay_memory::MemoryOptions {
+pub fn memory_options(memory: &crate::config::MemoryConfig) -> mainstay_memory::MemoryOptions {
+    use crate::config::{Quantization, WhenFull};
+    mainstay_memory::MemoryOptions {
         max_memory: Some(memory.max_memory),
         quantization: match memory.quantization {
             Quantization::F32 => mainstay_memory::Quantization::F32,
             Quantization::F16 => mainstay_memory::Quantization::F16,
             Quantization::I8 => mainstay_memory::Quantization::I8,
         },
+        when_full: match memory.when_full {
+            WhenFull::Refuse => mainstay_memory::WhenFull::Refuse,
+            WhenFull::Partial => mainstay_memory::WhenFull::Partial,
+        },
+        allow_red_zone: memory.allow_red_zone,
         tombstone_ratio: memory.tombstone_ratio,
         ..mainstay_memory::MemoryOptions::default()
-    })
+    }
 }
 
 #[cfg(feature = "lance")]

@@ -38,6 +38,8 @@ pub mod log;
 mod tier;
 
 pub use answer::{Answer, MemberName, ServiceLevel, Written};
+#[cfg(feature = "memory")]
+pub use backends::memory_options;
 #[cfg(any(feature = "qdrant", feature = "qdrant-edge"))]
 pub use backends::open_qdrant;
 pub use backends::{COMPILED_IN as COMPILED_IN_BACKENDS, open_store};
@@ -51,6 +53,8 @@ pub use mainstay_core::{
     PayloadIndex, PayloadPath, Point, PointId, Range, Record, Result, Scalar, ScrollPage, ScrollQuery,
     SearchQuery, Selector, SparseVector, StoreId, Vector, VectorName, VectorSpec, VectorStore,
 };
+#[cfg(feature = "memory")]
+pub use mainstay_memory as memory;
 #[cfg(any(feature = "qdrant", feature = "qdrant-edge"))]
 pub use mainstay_qdrant as qdrant;
 pub use tier::{

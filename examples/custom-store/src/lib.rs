@@ -104,4 +104,16 @@ impl<S: VectorStore> VectorStore for Audited<S> {
     fn memory_bytes(&self) -> Option<u64> {
         self.inner.memory_bytes()
     }
+
+    async fn expect(&self, cx: &Context, expected: &[Expected]) -> Result<()> {
+        self.inner.expect(cx, expected).await
+    }
+
+    fn is_partial(&self) -> bool {
+        self.inner.is_partial()
+    }
+
+    fn notice(&self) -> Option<String> {
+        self.inner.notice()
+    }
 }

@@ -127,7 +127,7 @@ mod server {
             bar.finish_and_clear();
             let (spec, id) = prepared?;
             let lsn = tier.adopt_collection(spec, id).await?.lsn;
-            let points = tier.reader().at_least(lsn).count(name, None).await?.value;
+            let points = tier.reader().at_least(lsn).whole().count(name, None).await?.value;
             adopted.push(json!({ "name": name.as_str(), "points": points, "lsn": lsn.0 }));
         }
         output.note("loading the other members");

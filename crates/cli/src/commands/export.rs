@@ -22,8 +22,8 @@ pub async fn run(
 ) -> Result<()> {
     let collection = existing(tier, collection)?;
     let filter = filter(text)?;
-    // Of a member that is behind, an export would lack points and not say so.
-    let reader = tier.reader().at_least(tier.log_end());
+    // Of a member that is behind, or partial, an export would lack points and not say so.
+    let reader = tier.reader().at_least(tier.log_end()).whole();
     let total = reader.count(&collection, filter.as_ref()).await?.value;
     let bar = output.bar(total, "exporting");
     let mut export = Export::create(file, None, &tier.collection(&collection)?)?;

@@ -4,11 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use mainstay::{
-    CollectionName, CollectionSpec, Config, Distance, Error, ErrorKind, Point, Result, Tier, Vector,
-    VectorSpec,
-};
+use mainstay::{CollectionName, Config, Distance, Error, ErrorKind, Result, Tier};
 use mainstay_cli::import::{BatchLimits, Import, ResumePoint};
+use mainstay_cli::survey::spec_for;
 use serde_json::json;
 
 use crate::args::ImportArgs;
@@ -36,7 +34,7 @@ pub async fn run(args: ImportArgs, config: &Config, tier: &Tier, output: Output)
     while let Some(batch) = import.next() {
         let batch = batch?;
         if owner.is_none() {
-            let spec = spec_for(&collection, &batch.points, &args.distance)?;
+            let spec = spec_for(&collection, &batch.points, Distance::parse(&args.distance)?)?;
             tier.create_collection(spec.clone()).await?;
             import.check_by(spec);
             owner = Owner::of(tier, &collection);
@@ -65,25 +63,6 @@ pub async fn run(args: ImportArgs, config: &Config, tier: &Tier, output: Output)
         format!("imported {points} points in {seconds:.1} s ({rate:.0}/s){resumed}")
     });
     Ok(())
-}
-
-/// The collection that points like these need.
-fn spec_for(name: &CollectionName, points: &[Point], distance: &str) -> Result<CollectionSpec> {
-    let distance = Distance::parse(distance)?;
-    let vectors = points.iter().flat_map(|point| &point.vectors).map(|(name, vector)| {
-        let spec = match vector {
-            Vector::Dense(values) => VectorSpec::Dense { dimension: values.len(), distance },
-            Vector::Sparse(_) => VectorSpec::Sparse,
-        };
-        (name.clone(), spec)
-    });
-    let spec = CollectionSpec {
-        name: name.clone(),
-        vectors: vectors.collect(),
-        payload_indexes: Default::default(),
-    };
-    spec.check()?;
-    Ok(spec)
 }
 
 /// Whom a resume point is for: a collection of this name that was dropped, or was in another log, had points that

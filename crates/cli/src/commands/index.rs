@@ -5,10 +5,11 @@ use std::path::Path;
 
 use mainstay::core::embed::DEFAULT_DIMENSION;
 use mainstay::{
-    CollectionName, CollectionSpec, Distance, Embedder, Error, Fields, HashEmbedder, PayloadIndex,
-    PayloadPath, Point, Result, ScrollQuery, Selector, Tier, VectorName, VectorSpec,
+    CollectionName, Embedder, Error, Fields, HashEmbedder, PayloadPath, Point, Result, ScrollQuery, Selector,
+    Tier, VectorName, VectorSpec,
 };
 use mainstay_cli::index::{Change, Corpus, PAYLOAD_KEYS, Plan, Recipe, StoredFiles, plan, read_source, walk};
+use mainstay_cli::survey::index_spec;
 use serde_json::json;
 
 use crate::args::IndexArgs;
@@ -81,10 +82,7 @@ pub async fn prepare(tier: &Tier, collection: &CollectionName) -> Result<HashEmb
             }
         },
         Err(_) => {
-            let keyword = |key: &str| (PayloadPath::key(key), PayloadIndex::Keyword);
-            let mut spec = CollectionSpec::dense(collection.clone(), DEFAULT_DIMENSION, Distance::Cosine);
-            spec.payload_indexes = ["source", "path", "language"].map(keyword).into();
-            tier.create_collection(spec).await?;
+            tier.create_collection(index_spec(collection, DEFAULT_DIMENSION)?).await?;
             HashEmbedder::new(DEFAULT_DIMENSION)
         }
     }
@@ -184,8 +182,8 @@ async fn stored(tier: &Tier, collection: &CollectionName, source: &str) -> Resul
         Fields { payload: Selector::Only(PAYLOAD_KEYS.map(PayloadPath::key).to_vec()), ..Fields::NONE };
     let filter = mainstay::Filter::all([mainstay::Condition::equals(PayloadPath::key("source"), source)]);
     let mut query = ScrollQuery { after: None, limit: 2_000, filter: Some(filter), fields };
-    // A member that is behind does not know what has to go.
-    let reader = tier.reader().at_least(tier.log_end());
+    // A member that is behind, or partial, does not know what has to go.
+    let reader = tier.reader().at_least(tier.log_end()).whole();
     loop {
         let page = reader.scroll(collection, &query).await?.value;
         page.records.iter().for_each(|record| stored.add(record.point.id, &record.point.payload));

@@ -5,6 +5,7 @@ mod collections;
 mod config;
 mod demo;
 mod drill;
+mod estimate;
 mod events;
 mod export;
 mod import;
@@ -30,6 +31,7 @@ pub async fn run(cli: Cli, output: Output) -> Result<ExitCode> {
         Command::Init { force } => config::init(&cli.config, force, output),
         Command::Config(crate::args::ConfigCommand::Check) => config::check(&cli.config, output),
         Command::Demo(args) => demo::run(args, output).await,
+        Command::Estimate(args) => estimate::run(&args, &cli.config, output).await,
         Command::Diff { a, b, deep } => stores::diff(&cli.config, &a, &b, deep, output).await,
         Command::Copy { from, into, replace } => {
             stores::copy(&cli.config, &from, &into, replace, output).await
@@ -77,6 +79,7 @@ async fn with_tier(command: Command, config: &Config, tier: &Tier, output: Outpu
         Command::Init { .. }
         | Command::Config(_)
         | Command::Demo(_)
+        | Command::Estimate(_)
         | Command::Drill(_)
         | Command::Diff { .. }
         | Command::Copy { .. } => {}

@@ -27,6 +27,7 @@ pub async fn get(
         "served_by": answer.served_by.as_str(),
         "level": answer.level.number(),
         "lag": answer.lag,
+        "partial": answer.partial,
     });
     output.print(&value, || {
         let rows = answer.value.iter().map(|record| {
@@ -42,8 +43,16 @@ pub async fn get(
 pub async fn count(tier: &Tier, collection: &str, text: Option<&str>, output: Output) -> Result<()> {
     let collection = existing(tier, collection)?;
     let answer = tier.count(&collection, filter(text)?.as_ref()).await?;
-    let value = json!({ "count": answer.value, "served_by": answer.served_by.as_str(), "lag": answer.lag });
-    output.print(&value, || answer.value.to_string());
+    let value = json!({
+        "count": answer.value,
+        "served_by": answer.served_by.as_str(),
+        "lag": answer.lag,
+        "partial": answer.partial,
+    });
+    output.print(&value, || {
+        let more = if answer.partial { " or more: no member that has every point can answer" } else { "" };
+        format!("{}{more}", answer.value)
+    });
     Ok(())
 }
 

@@ -46,6 +46,7 @@ pub async fn run(args: SearchArgs, tier: &Tier, output: Output) -> Result<()> {
         "served_by": answer.served_by.as_str(),
         "level": answer.level.number(),
         "lag": answer.lag,
+        "partial": answer.partial,
     });
     output.print(&value, || {
         let rows = answer.value.iter().map(|hit| {
@@ -58,11 +59,12 @@ pub async fn run(args: SearchArgs, tier: &Tier, output: Output) -> Result<()> {
             [format!("{:.4}", hit.score), hit.point.id.to_string(), short(&about, 50), short(text, 60)]
         });
         format!(
-            "{}\nserved by {} · level {} · lag {}",
+            "{}\nserved by {} · level {} · lag {}{}",
             table(["score", "id", "payload", "text"], rows),
             answer.served_by,
             answer.level.number(),
-            answer.lag
+            answer.lag,
+            if answer.partial { " · partial: there may be more" } else { "" }
         )
     });
     Ok(())

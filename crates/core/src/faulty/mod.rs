@@ -23,6 +23,7 @@ use tokio::sync::watch;
 pub use self::recording::{Recorded, Recording};
 use crate::entry::{Position, Run};
 use crate::error::{Effect, Error, ErrorKind, Result};
+use crate::expected::Expected;
 use crate::filter::Filter;
 use crate::guarded::Operation;
 use crate::id::PointId;
@@ -304,5 +305,17 @@ impl<S: VectorStore + ?Sized> VectorStore for Faulty<S> {
 
     fn memory_bytes(&self) -> Option<u64> {
         self.store.memory_bytes()
+    }
+
+    async fn expect(&self, cx: &Context, expected: &[Expected]) -> Result<()> {
+        self.store.expect(cx, expected).await
+    }
+
+    fn is_partial(&self) -> bool {
+        self.store.is_partial()
+    }
+
+    fn notice(&self) -> Option<String> {
+        self.store.notice()
     }
 }

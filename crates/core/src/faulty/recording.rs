@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use crate::entry::{Position, Run};
 use crate::error::{ErrorKind, Result};
+use crate::expected::Expected;
 use crate::filter::Filter;
 use crate::guarded::Operation;
 use crate::id::{Lsn, PointId};
@@ -205,5 +206,17 @@ impl<S: VectorStore + ?Sized> VectorStore for Recording<S> {
 
     fn memory_bytes(&self) -> Option<u64> {
         self.store.memory_bytes()
+    }
+
+    async fn expect(&self, cx: &Context, expected: &[Expected]) -> Result<()> {
+        self.store.expect(cx, expected).await
+    }
+
+    fn is_partial(&self) -> bool {
+        self.store.is_partial()
+    }
+
+    fn notice(&self) -> Option<String> {
+        self.store.notice()
     }
 }

@@ -35,6 +35,7 @@ pub use self::options::{GuardOptions, MAX_CALLS, MAX_TIMEOUT};
 use crate::breaker::{Breaker, BreakerMetrics, Permit};
 use crate::entry::{Position, Run};
 use crate::error::{Effect, Error, ErrorKind, Result};
+use crate::expected::Expected;
 use crate::filter::Filter;
 use crate::id::PointId;
 use crate::name::CollectionName;
@@ -355,6 +356,21 @@ impl<S: VectorStore + ?Sized> VectorStore for Guarded<S> {
 
     fn memory_bytes(&self) -> Option<u64> {
         self.store.memory_bytes()
+    }
+
+    async fn expect(&self, cx: &Context, expected: &[Expected]) -> Result<()> {
+        // The first step of a load.
+        let call = self.begin(Operation::Restore, cx);
+        let answer = self.ask(&call, None, async { self.store.expect(&call.cx, expected).await }).await;
+        self.end(&call, answer)
+    }
+
+    fn is_partial(&self) -> bool {
+        self.store.is_partial()
+    }
+
+    fn notice(&self) -> Option<String> {
+        self.store.notice()
     }
 }
 

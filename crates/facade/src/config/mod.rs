@@ -194,9 +194,13 @@ impl BackendConfig {
 /// A store in memory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MemoryConfig {
-    /// Most bytes of memory; writes beyond it are refused. 2 GiB: about a million points of 384
-    /// dimensions in f32 with small payloads.
+    /// Most bytes of memory, a rebuild of the search graph included. 2 GiB: about a million points of 384
+    /// dimensions in f32 without payloads, or half as many that change.
     pub max_memory: u64,
+    /// What happens when `max_memory` is reached.
+    pub when_full: WhenFull,
+    /// Whether it may be filled with more than 500,000 points. No: so many take minutes and gigabytes.
+    pub allow_red_zone: bool,
     /// The numbers that the search graph is made of.
     pub quantization: Quantization,
     /// Share of deleted points at which the search graph is rebuilt in the background, between 0
@@ -206,7 +210,36 @@ pub struct MemoryConfig {
 
 impl Default for MemoryConfig {
     fn default() -> Self {
-        Self { max_memory: 2 << 30, quantization: Quantization::F32, tombstone_ratio: 0.10 }
+        Self {
+            max_memory: 2 << 30,
+            when_full: WhenFull::Refuse,
+            allow_red_zone: false,
+            quantization: Quantization::F32,
+            tombstone_ratio: 0.10,
+        }
+    }
+}
+
+/// What happens when a store in memory is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It takes no more writes, and is not filled with more than it holds.
+    #[default]
+    Refuse,
+    /// It keeps the points used last and says that it is partial; it is asked when nobody else can answer.
+    Partial,
+}
+
+impl WhenFull {
+    pub(crate) const WORDS: [(&'static str, Self); 2] =
+        [("refuse", Self::Refuse), ("partial", Self::Partial)];
+
+    /// The word in the config.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Partial => "partial",
+        }
     }
 }
 
@@ -216,9 +249,9 @@ pub enum Quantization {
     /// 4 bytes a dimension, nothing lost.
     #[default]
     F32,
-    /// 2 bytes a dimension.
+    /// 2 bytes a dimension, beside the exact vectors.
     F16,
-    /// 1 byte a dimension, and the fastest.
+    /// 1 byte a dimension, beside the exact vectors, and the fastest.
     I8,
 }
 

@@ -12,11 +12,12 @@ use super::read::{Reader, SECTIONS, Section};
 use super::reads;
 use super::{
     Ack, BACKENDS, BackendConfig, Config, LanceConfig, MemberConfig, MemoryConfig, Quantization, Sync,
+    WhenFull,
 };
 
 /// The keys of each backend, to say where a misplaced key belongs.
 const BACKEND_KEYS: [(&str, &[&str]); 3] = [
-    ("memory", &["max_memory", "quantization", "tombstone_ratio"]),
+    ("memory", &["max_memory", "when_full", "allow_red_zone", "quantization", "tombstone_ratio"]),
     ("lance", &["uri", "index_threshold_rows", "keep_versions"]),
     ("qdrant", qdrant::KEYS),
 ];
@@ -144,6 +145,8 @@ fn read_member(section: &mut Section<'_>, deadline: Duration) -> Option<MemberCo
 fn read_memory(section: &mut Section<'_>) -> BackendConfig {
     let mut memory = MemoryConfig::default();
     section.size("max_memory", &mut memory.max_memory);
+    section.word("when_full", &WhenFull::WORDS, &mut memory.when_full);
+    section.flag("allow_red_zone", &mut memory.allow_red_zone);
     section.word("quantization", &Quantization::WORDS, &mut memory.quantization);
     section.number("tombstone_ratio", &mut memory.tombstone_ratio);
     BackendConfig::Memory(memory)

@@ -52,6 +52,8 @@ fn every_key_is_read() {
         [members.a]
         backend = "memory"
         max_memory = "1.5GiB"
+        when_full = "partial"
+        allow_red_zone = true
         quantization = "i8"
         tombstone_ratio = 0.5
         timeout = "1s"
@@ -86,6 +88,8 @@ fn every_key_is_read() {
         a.backend,
         BackendConfig::Memory(MemoryConfig {
             max_memory: 3 << 29,
+            when_full: WhenFull::Partial,
+            allow_red_zone: true,
             quantization: Quantization::I8,
             tombstone_ratio: 0.5
         })
@@ -150,6 +154,8 @@ const BAD: &[(&str, &str, &str)] = &[
     ("+tombstone_ratio = nan", "members.standby.tombstone_ratio", "NaN is not between"),
     ("+tombstone_ratio = \"10%\"", "members.standby.tombstone_ratio", "wants a number"),
     ("+quantization = \"f8\"", "members.standby.quantization", "one of \"f32\", \"f16\", \"i8\""),
+    ("+when_full = \"evict\"", "members.standby.when_full", "one of \"refuse\", \"partial\""),
+    ("+allow_red_zone = \"please\"", "members.standby.allow_red_zone", "true or false"),
     ("+quantization = 16", "members.standby.quantization", "not 16"),
     ("+[log]\nsync = \"imediate\"", "log.sync", "did you mean `immediate`?"),
     ("+[log]\nsync = 1979-05-27", "log.sync", "not \"1979-05-27\""),
@@ -455,6 +461,8 @@ fn what_is_written_reads_back_the_same() {
         [members.a]
         backend = "memory"
         max_memory = "3GB"
+        when_full = "partial"
+        allow_red_zone = true
         quantization = "f16"
         tombstone_ratio = 0.30000000000000004
         [members.b]

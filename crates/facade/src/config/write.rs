@@ -25,6 +25,8 @@ impl Config {
             match &member.backend {
                 BackendConfig::Memory(memory) => {
                     out.key("max_memory", quoted(&size_text(memory.max_memory)));
+                    out.key("when_full", quoted(memory.when_full.as_str()));
+                    out.key("allow_red_zone", memory.allow_red_zone);
                     out.key("quantization", quoted(memory.quantization.as_str()));
                     out.key("tombstone_ratio", format!("{:?}", memory.tombstone_ratio));
                 }

@@ -14,7 +14,7 @@ use tracing::{Instrument, Span};
 
 use crate::log::Log;
 use crate::tier::member::{Member, MemberState};
-use crate::tier::{bootstrap, spans, until_closing};
+use crate::tier::{bootstrap, expected, spans, until_closing};
 
 /// Entries of one run, in bytes of the log: large enough that a store's cost per commit is shared
 /// by many writes, small enough that a run's memory does not matter.
@@ -171,7 +171,15 @@ impl Applier {
         let Some(position) = position else {
             member.set_cursor(Lsn::ZERO);
             member.set_durable(Lsn::ZERO);
-            return if start.lsn == Lsn::ZERO { Ok(Some(start)) } else { self.bootstrap(start.lsn).await };
+            if start.lsn > Lsn::ZERO {
+                return self.bootstrap(start.lsn).await;
+            }
+            // Only a store in memory has so little room that it matters before it is filled.
+            if member.is_volatile() && self.log.bounds().last > Lsn::ZERO {
+                let expected = expected::of_log(&*self.log).await?;
+                member.store().expect(&Context::within(CHECK_TIMEOUT), &expected).await?;
+            }
+            return Ok(Some(start));
         };
         let identity = self.log.identity();
         if position.log != identity {

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mainstay_core::expected::of_store;
 use mainstay_core::{
     CollectionRef, Context, Error, ErrorKind, Fields, Lsn, Position, RestoreStep, Result, ScrollQuery,
     VectorStore,
@@ -53,8 +54,11 @@ pub async fn load(members: &[Arc<Member>], target: usize, log: &dyn Log, at_leas
 async fn restore(source: &Member, target: &Member, base: Position) -> Result<()> {
     let page = || Context::within(PAGE_TIMEOUT);
     let (from, into) = (source.store(), target.store());
+    let collections = from.collections(&page()).await?;
+    let expected = of_store(&**from, &collections, page).await?;
+    into.expect(&page(), &expected).await?;
     into.restore(&page(), RestoreStep::Begin).await?;
-    for info in from.collections(&page()).await? {
+    for info in collections {
         let collection = CollectionRef { name: info.spec.name.clone(), incarnation: info.incarnation };
         into.restore(&page(), RestoreStep::Collection { spec: &info.spec, incarnation: info.incarnation })
             .await?;

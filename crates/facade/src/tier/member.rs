@@ -389,6 +389,7 @@ impl Member {
             cursor: self.cursor(),
             breaker_open: self.store.breaker().state() == BreakerState::Open,
             volatile: self.volatile,
+            partial: self.store.is_partial(),
         }
     }
 }

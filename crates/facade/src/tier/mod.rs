@@ -16,6 +16,7 @@
 //! | `retry` | trying a read again after every member failed |
 //! | `failback` | when a member that was away may serve first again |
 //! | `operator` | what an operator may order |
+//! | `expected` | what a replay is about to give a member |
 //! | `bootstrap` | loading a member from another one |
 //! | `retention` | cutting the log |
 //! | `status` | what operators see |
@@ -24,6 +25,7 @@ mod applier;
 mod bootstrap;
 mod counts;
 mod events;
+mod expected;
 mod failback;
 mod health;
 pub(crate) mod member;
@@ -34,6 +36,9 @@ mod page;
 pub(crate) mod read;
 pub(crate) mod retention;
 mod retry;
+#[cfg(test)]
+#[cfg(feature = "memory")]
+mod room_tests;
 pub(crate) mod route;
 mod spans;
 mod status;
@@ -537,9 +542,13 @@ impl Tier {
     /// A content hash of every collection of one member.
     ///
     /// # Errors
-    /// `Invalid` for an unknown member; whatever the member runs into.
+    /// `Invalid` for an unknown member, `Unsupported` for a partial one; whatever the member runs into.
     pub async fn digest(&self, member: &str) -> Result<Vec<CollectionDigest>> {
         let member = &self.shared().members[self.shared().member_index(member)?];
+        if member.store().is_partial() {
+            let text = "the member is partial: it let points go for want of room, and a hash of the rest says nothing";
+            return Err(Error::new(ErrorKind::Unsupported, text).with_member(member.name().as_str()));
+        }
         digest_store(&**member.store(), &Context::within(DIGEST_TIMEOUT)).await
     }
 

@@ -32,13 +32,14 @@ pub struct Reader<'a> {
     at_least: Lsn,
     deadline: Duration,
     from: Option<usize>,
+    whole: bool,
 }
 
 type Guard = Guarded<dyn VectorStore>;
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(tier: &'a Shared) -> Self {
-        Self { tier, at_least: Lsn::ZERO, deadline: tier.options.deadline, from: None }
+        Self { tier, at_least: Lsn::ZERO, deadline: tier.options.deadline, from: None, whole: false }
     }
 
     /// Only an answer that holds everything up to this LSN, such as that of an earlier write. The
@@ -51,6 +52,12 @@ impl<'a> Reader<'a> {
     /// Another deadline than the tier's.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// Only a member that has every point, for who takes what is not in the answer for gone.
+    pub fn whole(mut self) -> Self {
+        self.whole = true;
         self
     }
 
@@ -237,8 +244,8 @@ impl<'a> Reader<'a> {
     async fn ready(&self, patience: Duration, next: &Member, acked: Lsn) {
         sleep(patience).await;
         let reached = next.watch_cursor().wait_for(|cursor| *cursor >= acked).await.is_ok();
-        // One that is not well answers for want of a better one only.
-        if !reached || next.state() != MemberState::Live {
+        // One that is not well, or partial, answers for want of a better one only.
+        if !reached || next.state() != MemberState::Live || next.store().is_partial() {
             std::future::pending::<()>().await;
         }
     }
@@ -285,6 +292,7 @@ impl<'a> Reader<'a> {
             served_by: member.name().clone(),
             level,
             lag: cursor.lag_behind(self.tier.log.bounds().last),
+            partial: member.store().is_partial(),
             cursor,
         }
     }
@@ -329,6 +337,8 @@ impl<'a> Reader<'a> {
                     ErrorKind::Unavailable,
                     if self.at_least > Lsn::ZERO {
                         format!("no member that can answer reached entry {} by the deadline", self.at_least)
+                    } else if self.whole {
+                        "no member that has every point can answer".to_owned()
                     } else {
                         "no member can answer: each is being loaded or quarantined".to_owned()
                     },
@@ -345,9 +355,9 @@ impl<'a> Reader<'a> {
             ReadPolicy::Fastest => self.tier.members[index].store().latency(operation).quantile(0.5),
         };
         let mut order = route::read_order(views, self.at_least, self.tier.acked(), rank);
-        if let Some(only) = self.from {
-            order.retain(|index| *index == only);
-        }
+        order.retain(|index| {
+            self.from.is_none_or(|only| *index == only) && !(self.whole && views[*index].partial)
+        });
         order
     }
 }

@@ -20,11 +20,18 @@ pub struct View {
     pub chosen: bool,
     /// Whether it starts empty after its process ended.
     pub volatile: bool,
+    /// Whether it let points go for want of room, so that it never counts as one that has caught up.
+    pub partial: bool,
 }
 
 impl View {
     /// Whether reads may be served by it without saying that they are behind.
     fn is_well(&self) -> bool {
+        self.answers() && !self.partial
+    }
+
+    /// Whether it follows the log and lets calls through.
+    fn answers(&self) -> bool {
         self.state == MemberState::Live && !self.breaker_open
     }
 
@@ -35,13 +42,14 @@ impl View {
 }
 
 /// The active member: of those that are live, whose breaker lets calls through and that may serve first, the one that an
-/// operator chose, or else the first; for want of one, the first that is live. It serves reads first, once it holds what was acked before it became active, and its
-/// cursor acks writes.
+/// operator chose, or else the first; for want of one, the first that is live, a partial one last: what was written last is
+/// what it has. It serves reads first, once it holds what was acked before it became active, and its cursor acks writes.
 pub fn active(members: &[View]) -> Option<usize> {
     let first = |fits: fn(&View) -> bool| members.iter().position(fits);
     first(|view| view.is_well() && view.trusted && view.chosen)
         .or_else(|| first(|view| view.is_well() && view.trusted))
         .or_else(|| first(View::is_well))
+        .or_else(|| first(View::answers))
 }
 
 /// Whether an entry counts as written when it need be only in the active member.
@@ -68,8 +76,8 @@ pub fn acked(members: &[View], lsn: Lsn) -> Acked {
 }
 
 /// The members to ask for a read, in order: well ones that hold every acked write, the chosen one first and then by
-/// preference, then those that are
-/// behind or ailing, the freshest first, because an answer that says how old it is beats an error. A member
+/// preference, then those that are behind or ailing, the freshest first, because an answer that says how old it is beats
+/// an error, and partial ones at the very end, because what they do not have looks as if it were not there. A member
 /// that is behind `at_least`, is being loaded or is quarantined is not asked; one that is down has
 /// no cursor to trust and is asked only by who wants no certain LSN.
 /// `rank` puts those that may serve alike in order, the lowest first; equal ones stay in the order of the tier.
@@ -88,7 +96,8 @@ pub fn read_order<R: Ord>(
         (0..members.len()).filter(|i| can_answer(&members[*i])).partition(|i| members[*i].is_fresh(acked));
     order.sort_by_key(|i| (!members[*i].trusted, !members[*i].chosen, rank(*i)));
     last_resort.sort_by_key(|i| {
-        (!members[*i].is_well(), members[*i].breaker_open, std::cmp::Reverse(members[*i].cursor))
+        let view = &members[*i];
+        (view.partial, !view.answers(), view.breaker_open, std::cmp::Reverse(view.cursor))
     });
     order.append(&mut last_resort);
     order
@@ -96,7 +105,7 @@ pub fn read_order<R: Ord>(
 
 /// The service level when this member serves.
 pub fn level(members: &[View], serving: usize) -> ServiceLevel {
-    if serving == 0 {
+    if serving == 0 && members.first().is_none_or(|view| !view.partial) {
         return ServiceLevel::Normal;
     }
     let durable_is_well = members.iter().any(|view| !view.volatile && view.is_well());
@@ -107,11 +116,11 @@ pub fn level(members: &[View], serving: usize) -> ServiceLevel {
     }
 }
 
-/// Where another member's state is best read from to load member `target`: among those at or after
+/// Where another member's state is best read from to load member `target`: among whole ones at or after
 /// `first` (so that the log continues from there), well ones before others, then the one furthest on.
 pub fn bootstrap_source(members: &[View], target: usize, first: Lsn) -> Option<usize> {
     (0..members.len())
-        .filter(|i| *i != target)
+        .filter(|i| *i != target && !members[*i].partial)
         .filter(|i| matches!(members[*i].state, MemberState::Live | MemberState::CatchingUp))
         .filter(|i| members[*i].cursor >= first)
         .max_by_key(|i| (members[*i].is_well(), members[*i].cursor, std::cmp::Reverse(*i)))
@@ -130,6 +139,7 @@ mod tests {
             trusted: true,
             chosen: false,
             volatile: false,
+            partial: false,
         }
     }
 
@@ -202,6 +212,20 @@ mod tests {
         members[1].state = Down;
         assert_eq!(level(&members, 2), ServiceLevel::MemoryOnly);
         assert_eq!(level(&members, 1), ServiceLevel::Standby);
+    }
+
+    #[test]
+    fn a_partial_member_is_asked_when_nobody_else_is_left_and_is_nobodys_source() {
+        let mut members = [view(Live, 9), view(CatchingUp, 3), view(Live, 9)];
+        (members[0].partial, members[0].volatile) = (true, true);
+        // Not even for being the fastest.
+        assert_eq!(read_order(&members, Lsn(0), Lsn(9), |i| i), [2, 1, 0]);
+        assert_eq!((active(&members), bootstrap_source(&members, 1, Lsn(4))), (Some(2), Some(2)));
+        members[2].state = Down;
+        assert_eq!(read_order(&members, Lsn(0), Lsn(9), |i| i), [1, 2, 0]);
+        assert_eq!(bootstrap_source(&members, 1, Lsn(4)), None);
+        assert_eq!(active(&members), Some(0), "its cursor acks writes, for want of another");
+        assert_eq!(level(&members, 0), ServiceLevel::MemoryOnly, "it is not normal that a part serves");
     }
 
     #[test]

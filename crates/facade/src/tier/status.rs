@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mainstay_core::{BreakerState, GuardMetrics, LogIdentity, Lsn};
+use mainstay_core::{BreakerState, GuardMetrics, LogIdentity, Lsn, VectorStore};
 
 use crate::answer::{MemberName, ServiceLevel};
 use crate::tier::health::{self, Health};
@@ -59,6 +59,10 @@ pub struct MemberStatus {
     pub refused_entry: Option<Lsn>,
     /// Bytes of memory that its store measured itself to hold, if it measures.
     pub memory_bytes: Option<u64>,
+    /// Whether it let points go for want of room: it is asked last, and compared with nobody.
+    pub partial: bool,
+    /// What its store decided by itself, such as how it made do with little room.
+    pub notice: Option<String>,
 }
 
 /// The log at one moment.
@@ -97,7 +101,9 @@ pub(crate) fn of(shared: &Shared) -> Status {
             restored_in: restored_in.filter(|wait| *wait < Duration::MAX),
             last_error: condition.reason,
             refused_entry: condition.entry,
-            memory_bytes: mainstay_core::VectorStore::memory_bytes(&**member.store()),
+            memory_bytes: member.store().memory_bytes(),
+            partial: member.store().is_partial(),
+            notice: member.store().notice(),
         }
     });
     Status {

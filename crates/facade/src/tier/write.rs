@@ -149,12 +149,12 @@ impl Shared {
     }
 
     /// Resolves the filter to ids before anything is logged, on a member that holds every write
-    /// that was logged before this call.
+    /// that was logged before this call, and every point.
     pub(crate) async fn delete_by_filter(&self, name: &CollectionName, filter: &Filter) -> Result<Written> {
         let collection = self.catalog.get(name)?.reference();
         filter.check()?;
         let end = self.log.bounds().last;
-        let reader = Reader::new(self).at_least(end);
+        let reader = Reader::new(self).at_least(end).whole();
         let mut query =
             ScrollQuery { after: None, limit: 10_000, filter: Some(filter.clone()), fields: Fields::NONE };
         let (mut lsn, mut count) = (end, 0);

@@ -18,6 +18,9 @@ pub fn screen(status: &Status) -> String {
     text.push_str(&calls(status));
     // Writing to a String cannot fail.
     let _ = write!(text, "\n{}", summary(status));
+    for member in &status.members {
+        let _ = member.notice.iter().try_for_each(|notice| write!(text, "\n{}: {notice}", member.name));
+    }
     for component in status.health.components.iter().filter(|c| c.status > HealthStatus::Healthy) {
         let _ =
             write!(text, "\n{} {}: {}", component.name, component.status, short(&component.message, MOST));
@@ -53,7 +56,7 @@ fn members(status: &Status) -> String {
             member.name.to_string(),
             member.backend.to_owned(),
             health(member),
-            member.state.to_string(),
+            if member.partial { format!("{}, partial", member.state) } else { member.state.to_string() },
             format!("{} s", member.for_time.as_secs()),
             member.cursor.to_string(),
             member.durable.map_or_else(nothing, |lsn| lsn.to_string()),
@@ -138,6 +141,7 @@ fn mebibytes(bytes: u64) -> String {
 /// Whether a member may serve first, or when it may.
 fn serves_first(member: &MemberStatus) -> String {
     match (member.trusted, member.restored_in) {
+        (true, _) if member.chosen => "first".to_owned(),
         (true, _) => "in order".to_owned(),
         (false, Some(wait)) => format!("in {} s", wait.as_secs()),
         (false, None) => "last".to_owned(),

@@ -1,0 +1,92 @@
+//! What values take on the heap, as the allocator sees it.
+
+use mainstay_core::Payload;
+use roaring::RoaringBitmap;
+use serde_json::Value;
+
+/// What an allocation of so many bytes takes: a word of the allocator's own, in steps of 16, at least 32 (glibc).
+pub const fn allocated(bytes: usize) -> usize {
+    match bytes {
+        0 => 0,
+        1..=24 => 32,
+        _ => (bytes + 8).next_multiple_of(16),
+    }
+}
+
+/// A copy of a payload that has room for its own keys only; a plain clone has room for up to twice as many.
+pub fn compact(payload: &Payload) -> Payload {
+    payload.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// What a payload made by [`compact`] takes on the heap: many times its JSON text if its values are short.
+pub fn payload_bytes(payload: &Payload) -> usize {
+    map_bytes(payload, payload.len())
+}
+
+fn map_bytes(map: &Payload, room: usize) -> usize {
+    if map.is_empty() {
+        return 0;
+    }
+    let buckets = buckets(map.len());
+    let entries = allocated(room * size_of::<(u64, String, Value)>());
+    // A place in the entries and a byte of control for each bucket, and a group of control bytes.
+    let table = allocated(buckets * (size_of::<usize>() + 1) + 16);
+    entries + table + map.iter().map(|(key, value)| allocated(key.len()) + value_bytes(value)).sum::<usize>()
+}
+
+fn value_bytes(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => allocated(text.len()),
+        Value::Array(values) => {
+            allocated(values.len() * size_of::<Value>()) + values.iter().map(value_bytes).sum::<usize>()
+        }
+        // A clone has room for as many entries as its table.
+        Value::Object(map) => map_bytes(map, buckets(map.len()) * 7 / 8),
+    }
+}
+
+/// The buckets of a hash table for so many entries.
+fn buckets(entries: usize) -> usize {
+    match entries {
+        0..=3 => 4,
+        4..=7 => 8,
+        _ => (entries * 8 / 7 + 1).next_power_of_two(),
+    }
+}
+
+/// About what a bitmap takes on the heap.
+pub fn bitmap_bytes(bitmap: &RoaringBitmap) -> usize {
+    let stats = bitmap.statistics();
+    let containers = stats.n_containers as usize;
+    // The containers in a vector that has room for four at first, and each one's own values, whose vector grows by
+    // doubling.
+    let each =
+        if containers == 0 { 0 } else { (stats.n_bytes_array_containers as usize / containers).max(8) * 2 };
+    allocated(containers.max(4).next_power_of_two() * 32)
+        + containers * allocated(each)
+        + (stats.n_bytes_bitset_containers + stats.n_bytes_run_containers) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_allocation_takes_what_glibc_takes() {
+        assert_eq!([0, 1, 24, 25, 40, 41].map(allocated), [0, 32, 32, 48, 48, 64]);
+    }
+
+    #[test]
+    fn a_payload_takes_more_than_its_text() {
+        let payload =
+            json!({ "source": "src", "path": "a/b.rs", "chunk": 1, "chunks": 2, "lang": { "n": 1 } });
+        let Value::Object(payload) = payload else { unreachable!() };
+        let text = serde_json::to_string(&payload).unwrap().len();
+        assert!(payload_bytes(&compact(&payload)) > 5 * text);
+        assert_eq!(compact(&payload), payload);
+        assert_eq!(payload_bytes(&Payload::new()), 0);
+    }
+}
