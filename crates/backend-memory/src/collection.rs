@@ -104,13 +104,14 @@ impl State {
     /// What a rebuild would take beside it: everything anew but what slots hold, which it shares.
     fn rebuild_bytes(&self, spec: &CollectionSpec, options: &MemoryOptions) -> u64 {
         let alive = self.ids.len() as u64;
+        let recency = (self.recency.bytes() as u64).min(alive * 16);
         let dense = spec.vectors.values().filter_map(|vector| match vector {
             VectorSpec::Dense { dimension, distance } => {
                 Some(Graph::estimate(alive, *dimension, *distance, options))
             }
             VectorSpec::Sparse => None,
         });
-        dense.sum::<u64>() + Slots::estimate(alive) + self.ids.bytes() as u64 + self.indexes.bytes()
+        dense.sum::<u64>() + Slots::estimate(alive) + self.ids.bytes() as u64 + self.indexes.bytes() + recency
     }
 
     fn put(&mut self, slot: Slot) {
@@ -302,10 +303,11 @@ impl Collection {
         all.saturating_sub(self.building.load(Ordering::Relaxed))
     }
 
-    /// Slots, and how many of them are buried.
-    pub fn slots(&self) -> (u64, u64) {
+    /// Whether more slots are buried than are in use, so that a rebuild frees more than half.
+    pub fn is_half_buried(&self) -> bool {
         let state = self.state.read();
-        (state.slots.len() as u64, state.buried.len())
+        let buried = state.buried.len();
+        buried >= FEWEST_BURIED && buried * 2 > state.slots.len() as u64
     }
 
     /// The points with these ids that are there.

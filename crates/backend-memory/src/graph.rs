@@ -122,7 +122,10 @@ impl Graph {
         // What is only set aside for later was never touched, and takes no memory.
         let graph = stats.graph_allocated.saturating_sub(stats.graph_reserved);
         let vectors = stats.vectors_allocated.saturating_sub(stats.vectors_reserved);
-        (graph + vectors + table_bytes(index.capacity()) + exact) as u64
+        let capacity = index.capacity();
+        // Soon the tables are copied into ones of twice the size.
+        let growing = if index.size() > capacity / 16 * 15 { table_bytes(capacity * 2) } else { 0 };
+        (graph + vectors + table_bytes(capacity) + growing + exact) as u64
     }
 
     /// About how many bytes a graph of so many vectors takes, with the exact vectors.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use mainstay_core::{Error, ErrorKind, Point, Result, Vector};
+use mainstay_core::{Error, ErrorKind, PayloadPatch, Point, Result, Vector};
 use parking_lot::Mutex;
 
 use crate::collection::Collection;
@@ -78,22 +78,16 @@ impl Room {
         bytes
     }
 
-    /// Takes room for points; a store that may become partial makes it if need be.
+    /// Takes room for so many bytes; a store that may become partial makes it if need be.
     ///
     /// # Errors
     /// `StorageFull` with the numbers.
-    pub fn take<'p>(
-        &self,
-        options: &MemoryOptions,
-        collections: &[Arc<Collection>],
-        points: impl ExactSizeIterator<Item = &'p Point>,
-    ) -> Result<()> {
+    pub fn take(&self, options: &MemoryOptions, collections: &[Arc<Collection>], added: u64) -> Result<()> {
         let Some(max) = options.max_memory else { return Ok(()) };
-        let count = points.len();
-        let added: u64 = points.map(|point| most_bytes(point)).sum();
         let fits = |held: u64| held.saturating_add(added) <= max;
-        if options.when_full == WhenFull::Partial {
-            self.make_room(max, collections, added);
+        if options.when_full == WhenFull::Partial && !self.make_room(max, collections, added) {
+            let text = "points that were let go take the room until a rebuild frees it";
+            return Err(Error::new(ErrorKind::StorageFull, text));
         }
         let held = self.held.load(Ordering::Relaxed);
         let held = if fits(held) { held } else { self.measure(collections) };
@@ -102,27 +96,35 @@ impl Room {
             return Ok(());
         }
         let text = format!(
-            "{count} more points would take the memory member to {}; max_memory allows {}: raise it, give the member \
-             fewer points, or set when_full = \"partial\"",
+            "a write would take the memory member to {}; max_memory allows {}: raise it, give the member fewer points, \
+             or set when_full = \"partial\"",
             mebibytes(held.saturating_add(added)),
             mebibytes(max)
         );
         Err(Error::new(ErrorKind::StorageFull, text))
     }
 
-    /// Lets go what was not used for longest, until what is added, and a rebuild after it, fit.
-    fn make_room(&self, max: u64, collections: &[Arc<Collection>], added: u64) {
+    /// Lets go what was not used for longest, until what is added, and a rebuild after it, fit. False if too much was
+    /// let go already that only a rebuild frees: it is better waited for.
+    fn make_room(&self, max: u64, collections: &[Arc<Collection>], added: u64) -> bool {
         // What is added is added to a rebuild too.
         let added = added.saturating_mul(2);
         let known = self.held.load(Ordering::Relaxed).saturating_add(self.reserved.load(Ordering::Relaxed));
         if known.saturating_add(added) <= max {
             self.reserved.fetch_add(added / 2, Ordering::Relaxed);
-            return;
+            return true;
         }
-        while self.reserve(collections).saturating_add(added) > max {
+        loop {
+            let wanted = self.reserve(collections);
+            if wanted.saturating_add(added) <= max {
+                return true;
+            }
+            if wanted <= max && collections.iter().any(|collection| collection.is_half_buried()) {
+                return false;
+            }
             let mut moments: Vec<u64> = collections.iter().flat_map(|c| c.moments()).collect();
             if moments.is_empty() {
-                return;
+                return true;
             }
             let last = moments.len().div_ceil(LET_GO) - 1;
             let (_, until, _) = moments.select_nth_unstable(last);
@@ -164,7 +166,7 @@ impl Room {
 }
 
 /// What a point takes at most, until it is measured with all the others.
-fn most_bytes(point: &Point) -> u64 {
+pub fn most_bytes(point: &Point) -> u64 {
     let vectors = point.vectors.values().map(|vector| match vector {
         // Beside the numbers themselves a graph of f16.
         Vector::Dense(values) => BESIDE_A_POINT + values.len() as u64 * 2,
@@ -172,4 +174,15 @@ fn most_bytes(point: &Point) -> u64 {
     });
     let body = heap::payload_bytes(&point.payload) + point.size_bytes();
     vectors.sum::<u64>() + body as u64 + BESIDE_A_POINT
+}
+
+/// What a patch adds to one payload at most.
+pub fn patch_bytes(patch: &PayloadPatch) -> u64 {
+    match patch {
+        // A payload that had nothing gets a body, and its table may double.
+        PayloadPatch::Set(payload) | PayloadPatch::Overwrite(payload) => {
+            2 * heap::payload_bytes(payload) as u64 + BESIDE_A_POINT
+        }
+        PayloadPatch::Delete(_) => 0,
+    }
 }

@@ -8,18 +8,18 @@ use async_trait::async_trait;
 use mainstay_core::store::closed;
 use mainstay_core::{
     Capabilities, CollectionInfo, CollectionName, CollectionRef, Context, Distance, Durability, Entry, Error,
-    ErrorKind, Expected, Fields, Filter, Hit, Op, Point, PointId, Position, Record, RestoreStep, Result, Run,
+    ErrorKind, Expected, Fields, Filter, Hit, Op, PointId, Position, Record, RestoreStep, Result, Run,
     ScrollPage, ScrollQuery, SearchCapabilities, SearchQuery, VectorStore,
 };
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use crate::collection::Collection;
 use crate::options::MemoryOptions;
 use crate::room::Room;
-use crate::{estimate, machine, search};
+use crate::{estimate, machine, room, search};
 
 /// A store in memory: gone with its process, and the fastest to search.
 pub struct MemoryStore {
@@ -79,13 +79,13 @@ impl MemoryStore {
         }
         for collection in self.inner.room.rebuilds(&self.inner.options, &self.inner.all()) {
             let inner = Arc::clone(&self.inner);
-            inner.rebuilding.send_modify(|count| *count += 1);
+            let running = Running::new(&inner);
             rebuilds.spawn_blocking(move || {
+                let _running = running;
                 let stop = || inner.closed.load(Ordering::Relaxed);
                 if let Err(error) = collection.rebuild(&stop) {
                     tracing::warn!(collection = %collection.spec.name, %error, "rebuild failed; the old index serves on");
                 }
-                inner.rebuilding.send_modify(|count| *count = count.saturating_sub(1));
             });
         }
     }
@@ -103,8 +103,11 @@ impl MemoryStore {
             if error.kind() != ErrorKind::StorageFull || *rebuilding.borrow_and_update() == 0 {
                 return Err(error);
             }
-            if timeout_at(cx.deadline, rebuilding.wait_for(|count| *count == 0)).await.is_err() {
-                return Err(error);
+            // So that the answer is back before nobody waits for it any more.
+            let soon = Instant::now() + cx.remaining().mul_f64(0.9);
+            if timeout_at(soon, rebuilding.wait_for(|count| *count == 0)).await.is_err() {
+                let text = "the member is full until a rebuild that is under way has freed room";
+                return Err(Error::new(ErrorKind::Overloaded, text).with_source(error));
             }
         }
     }
@@ -118,6 +121,22 @@ impl MemoryStore {
         done.unwrap_or_else(|error| {
             Err(Error::new(ErrorKind::Internal, "the memory store's work ended").with_source(error))
         })
+    }
+}
+
+/// A rebuild that is under way.
+struct Running(Arc<Inner>);
+
+impl Running {
+    fn new(inner: &Arc<Inner>) -> Self {
+        inner.rebuilding.send_modify(|count| *count += 1);
+        Self(Arc::clone(inner))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.rebuilding.send_modify(|count| *count = count.saturating_sub(1));
     }
 }
 
@@ -169,7 +188,7 @@ impl Inner {
             }
             Op::Upsert { collection, points } => {
                 if let Some(collection) = self.meant(collection) {
-                    self.take_room(points.iter().map(|point| &**point))?;
+                    self.take_room(|| points.iter().map(|point| room::most_bytes(point)).sum())?;
                     points.iter().try_for_each(|point| collection.upsert(entry.lsn, point))?;
                 }
             }
@@ -180,6 +199,7 @@ impl Inner {
             }
             Op::PatchPayload { collection, ids, patch } => {
                 if let Some(collection) = self.meant(collection) {
+                    self.take_room(|| room::patch_bytes(patch).saturating_mul(ids.len() as u64))?;
                     collection.patch(entry.lsn, ids, |payload| patch.apply_to(payload));
                 }
             }
@@ -191,12 +211,12 @@ impl Inner {
         self.collections.read().values().cloned().collect()
     }
 
-    /// Takes room for points, or refuses them.
-    fn take_room<'p>(&self, points: impl ExactSizeIterator<Item = &'p Point>) -> Result<()> {
+    /// Takes room for what a write adds at most, or refuses it.
+    fn take_room(&self, bytes: impl FnOnce() -> u64) -> Result<()> {
         if self.options.max_memory.is_none() {
             return Ok(());
         }
-        self.room.take(&self.options, &self.all(), points)
+        self.room.take(&self.options, &self.all(), bytes())
     }
 
     fn measure(&self) -> u64 {
@@ -248,7 +268,7 @@ impl Inner {
                         collection.name
                     ))
                 })?;
-                self.take_room(records.iter().map(|record| &record.point))?;
+                self.take_room(|| records.iter().map(|record| room::most_bytes(&record.point)).sum())?;
                 records.iter().try_for_each(|record| meant.upsert(record.version, &record.point))?;
             }
             RestoreStep::Save => {}

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_core::{BreakerOptions, Context, Error, GuardOptions, Guarded, Result, VectorStore};
+use mainstay_core::expected::of_store;
+use mainstay_core::{BreakerOptions, Context, Error, Expected, GuardOptions, Guarded, Result, VectorStore};
 
 use crate::config::{BackendConfig, Config, MemberConfig};
 use crate::log::{Log, LogOptions, MemoryLog, SledLog, SyncPolicy};
-use crate::tier::{FailbackOptions, MemberStore, TierOptions};
+use crate::tier::{self, FailbackOptions, MemberStore, TierOptions};
 
 /// Closing what was opened before another member could not be opened.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// One page of a store that is read without a tier.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The backends that are compiled in, which are the cargo features of this crate.
 pub const COMPILED_IN: &[&str] = &[
@@ -128,6 +131,53 @@ pub async fn open_store(backend: &BackendConfig) -> Result<Arc<dyn VectorStore>>
         )))]
         other => Err(not_compiled_in(other.name(), other.feature())),
     }
+}
+
+/// What the store of a member holds, as a store is told before it is filled with it.
+///
+/// # Errors
+/// As [`open_store`], and whatever reading the store runs into.
+pub async fn expected_of_store(backend: &BackendConfig) -> Result<Vec<Expected>> {
+    let store = open_store(backend).await?;
+    let read = async {
+        let collections = store.collections(&Context::within(READ_TIMEOUT)).await?;
+        of_store(&*store, &collections, || Context::within(READ_TIMEOUT)).await
+    };
+    let expected = read.await;
+    // Nothing was written that could be lost.
+    let closed = store.close(&Context::within(CLOSE_TIMEOUT)).await;
+    closed.unwrap_or_else(|error| tracing::warn!(%error, "close failed"));
+    expected
+}
+
+/// What a member in memory is filled with at the start of a tier: what the first durable member that can be opened
+/// holds, or, in a tier without one, what the log brings. No tier need be open, and none may be that has no durable
+/// member.
+///
+/// # Errors
+/// As [`expected_of_store`] of the last durable member; `Unavailable` if another process holds the log.
+pub async fn expected_of_tier(config: &Config) -> Result<Vec<Expected>> {
+    let backends = config.tier.members.iter().filter_map(|name| config.members.get(name));
+    let mut failed = None;
+    for backend in backends.map(|member| &member.backend) {
+        if matches!(backend, BackendConfig::Memory(_)) {
+            continue;
+        }
+        match expected_of_store(backend).await {
+            Ok(expected) => return Ok(expected),
+            Err(error) => failed = Some(error),
+        }
+    }
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    if config.log.is_in_memory() {
+        return Ok(Vec::new());
+    }
+    let log = SledLog::open(log_options(config)).await?;
+    let expected = tier::expected::of_log(&log).await;
+    log.close().await?;
+    expected
 }
 
 #[cfg(not(all(feature = "memory", feature = "lance", feature = "qdrant", feature = "qdrant-edge")))]

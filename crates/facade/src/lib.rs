@@ -42,7 +42,7 @@ pub use answer::{Answer, MemberName, ServiceLevel, Written};
 pub use backends::memory_options;
 #[cfg(any(feature = "qdrant", feature = "qdrant-edge"))]
 pub use backends::open_qdrant;
-pub use backends::{COMPILED_IN as COMPILED_IN_BACKENDS, open_store};
+pub use backends::{COMPILED_IN as COMPILED_IN_BACKENDS, expected_of_store, expected_of_tier, open_store};
 pub use catalog::{Collection, Collections};
 pub use config::{Ack, Config};
 pub use mainstay_core as core;

@@ -25,25 +25,19 @@ pub async fn run(_: &EstimateArgs, _: &Path, _: Output) -> Result<ExitCode> {
 mod memory {
     use std::path::Path;
     use std::process::ExitCode;
-    use std::sync::Arc;
-    use std::time::Duration;
 
     use mainstay::config::{BackendConfig, MemoryConfig};
     use mainstay::memory::estimate::{Plan, bytes, plan};
     use mainstay::memory::{MemoryOptions, Quantization, free_bytes};
-    use mainstay::{Config, Distance, Fields, Result, ScrollQuery, Tier, memory_options, open_store};
+    use mainstay::{Config, Distance, Result, expected_of_store, expected_of_tier, memory_options};
     use mainstay_cli::index::Recipe;
     use mainstay_cli::survey;
-    use mainstay_core::expected::{MAX_SAMPLE, of_store};
-    use mainstay_core::{Context, Embedder, Expected, HashEmbedder};
+    use mainstay_core::Expected;
     use serde_json::{Value, json};
 
     use super::Error;
     use crate::args::EstimateArgs;
     use crate::output::{Output, table};
-
-    /// One call to a store; closing it takes no longer either, because nothing was written.
-    const CALL: Duration = Duration::from_secs(60);
 
     pub async fn run(args: &EstimateArgs, path: &Path, output: Output) -> Result<ExitCode> {
         // A directory or a file can do without a config.
@@ -116,8 +110,8 @@ mod memory {
             let path = Path::new(self.name);
             match (&self.kind, config) {
                 (Kind::Directory, _) => {
-                    let embedder = HashEmbedder::new(args.dimension)?;
-                    let recipe = Recipe::new(args.chunk_chars, embedder.name());
+                    // What is indexed does not matter, only how long it is.
+                    let recipe = Recipe::new(args.chunk_chars, "estimate");
                     Ok(vec![survey::of_directory(path, &recipe, args.dimension)?])
                 }
                 (Kind::File, _) => {
@@ -131,51 +125,12 @@ mod memory {
                     bar.finish_and_clear();
                     Ok(vec![expected?])
                 }
-                (Kind::Member(BackendConfig::Memory(_)), Some(config)) => of_tier(config).await,
+                (Kind::Member(BackendConfig::Memory(_)), Some(config)) => expected_of_tier(config).await,
                 (Kind::Member(backend), _) => {
-                    let store = open_store(backend).await.map_err(|error| error.with_member(self.name))?;
-                    let expected = async {
-                        let collections = store.collections(&Context::within(CALL)).await?;
-                        of_store(&*store, &collections, || Context::within(CALL)).await
-                    };
-                    let expected = expected.await;
-                    if let Err(error) = store.close(&Context::within(CALL)).await {
-                        tracing::warn!(%error, "close failed");
-                    }
-                    expected
+                    expected_of_store(backend).await.map_err(|error| error.with_member(self.name))
                 }
             }
         }
-    }
-
-    /// What a tier holds, for a member that holds nothing outside the process that serves it.
-    async fn of_tier(config: &Config) -> Result<Vec<Expected>> {
-        let tier = Tier::open(config.clone()).await?;
-        let mut expected = Vec::new();
-        let reader = tier.reader().at_least(tier.log_end()).whole().deadline(CALL);
-        let read = async {
-            for spec in tier.collections() {
-                let points = reader.count(&spec.name, None).await?.value;
-                let query = ScrollQuery { limit: MAX_SAMPLE, fields: Fields::ALL, ..ScrollQuery::default() };
-                let records = reader.scroll(&spec.name, &query).await?.value.records;
-                let sample = records.into_iter().map(|record| Arc::new(record.point)).collect();
-                expected.push(Expected { spec, points, sample });
-            }
-            Ok(())
-        };
-        // Most often the very member that is asked about refused to be filled.
-        let read: Result<()> = read.await.map_err(|error: Error| {
-            let status = tier.status();
-            let why = status.members.iter().find_map(|member| member.last_error.clone());
-            match why {
-                Some(why) => Error::new(error.kind(), format!("{}: {why}", error.message())),
-                None => error,
-            }
-        });
-        let closed = tier.close().await;
-        read?;
-        closed?;
-        Ok(expected)
     }
 
     /// The options of the memory member that is meant, or else of the first one, or the defaults.

@@ -25,7 +25,7 @@ mod applier;
 mod bootstrap;
 mod counts;
 mod events;
-mod expected;
+pub(crate) mod expected;
 mod failback;
 mod health;
 pub(crate) mod member;
