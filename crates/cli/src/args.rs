@@ -141,6 +141,9 @@ pub enum Command {
     /// Say how much memory points would take in a memory member, and whether it would be filled with them; exit code 5
     /// if it would not.
     Estimate(EstimateArgs),
+    /// Compare the members of the tier with each other, to find what somebody wrote to one store behind the tier's back;
+    /// exit code 3 if there is any.
+    Drift(DriftArgs),
     /// Rehearse a fault.
     #[command(subcommand)]
     Drill(DrillCommand),
@@ -270,6 +273,24 @@ pub struct SearchArgs {
     /// Show vectors too.
     #[arg(long)]
     pub with_vectors: bool,
+}
+
+/// Arguments of `drift`.
+#[derive(Args)]
+pub struct DriftArgs {
+    /// Make the members equal again: log-wins (what the log wrote is written again) or primary-wins (what the first
+    /// member holds is written to the log, deletions too).
+    #[arg(long, value_name = "POLICY")]
+    pub repair: Option<String>,
+    /// Compare everything that all points hold; otherwise the share of them that drift.deep says.
+    #[arg(long)]
+    pub deep: bool,
+    /// Most points read in a second; drift.points_per_second if it is left out.
+    #[arg(long)]
+    pub points_per_second: Option<u32>,
+    /// Seconds that members have to catch up before they are compared; those that do not are left out.
+    #[arg(long, default_value_t = 60)]
+    pub wait: u64,
 }
 
 /// Rehearsed faults.

@@ -681,6 +681,29 @@ fn a_damaged_log_exits_with_5() {
     assert_eq!(shell.fails(5, &["count", "docs"])["kind"], "corrupt");
 }
 
+#[test]
+fn members_are_compared_and_one_alone_is_not() {
+    let two = "[tier]\nmembers = [\"a\", \"b\"]\n[members.a]\nbackend = \"memory\"\n[members.b]\nbackend = \"memory\"\n";
+    let shell = Shell::with_config(&format!("{two}[log]\npath = \"data/log\"\n"));
+    shell.points("points.jsonl", 1..=30);
+    shell.ok(&["import", "docs", "points.jsonl"]);
+    let report = shell.json(&["drift", "--deep", "--repair", "log-wins"]);
+    assert_eq!(
+        (&report["drift"], &report["collections"], &report["policy"]),
+        (&json!(false), &json!(1), &json!("log-wins"))
+    );
+    for member in report["members"].as_array().unwrap() {
+        assert_eq!(
+            (&member["points"], &member["deep_points"], &member["left_out"]),
+            (&json!(30), &json!(30), &json!(null))
+        );
+    }
+    assert!(shell.ok(&["drift"]).contains("no drift"));
+    let error = shell.fails(2, &["drift", "--repair", "nobody-wins"]);
+    assert!(error["message"].as_str().unwrap().contains("primary-wins"), "{error}");
+    assert_eq!(Shell::new().fails(4, &["drift", "--wait", "5"])["kind"], "unavailable");
+}
+
 /// Overwrites texts of points in a file.
 fn damage(path: &Path) {
     let mut bytes = std::fs::read(path).unwrap();

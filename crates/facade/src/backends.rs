@@ -43,6 +43,8 @@ pub fn tier_options(config: &Config) -> TierOptions {
             auto_restore: config.failover.auto_restore,
             restore_delay: config.failover.restore_delay,
         },
+        drift: config.drift.clone(),
+        shadow: config.shadow,
         ..TierOptions::default()
     }
 }

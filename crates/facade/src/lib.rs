@@ -44,7 +44,7 @@ pub use backends::memory_options;
 pub use backends::open_qdrant;
 pub use backends::{COMPILED_IN as COMPILED_IN_BACKENDS, expected_of_store, expected_of_tier, open_store};
 pub use catalog::{Collection, Collections};
-pub use config::{Ack, Config};
+pub use config::{Ack, Config, DriftConfig, DriftPolicy, ShadowConfig};
 pub use mainstay_core as core;
 pub use mainstay_core::digest::CollectionDigest;
 pub use mainstay_core::{
@@ -58,6 +58,7 @@ pub use mainstay_memory as memory;
 #[cfg(any(feature = "qdrant", feature = "qdrant-edge"))]
 pub use mainstay_qdrant as qdrant;
 pub use tier::{
-    ComponentHealth, ComponentKind, Event, Events, FailbackOptions, Health, HealthStatus, LogStatus, MAX_IDS,
-    MeasuredLatency, MemberState, MemberStatus, MemberStore, Reader, Release, Status, Tier, TierOptions,
+    CollectionDrift, ComponentHealth, ComponentKind, DriftKind, DriftReport, DriftedPoint, Event, Events,
+    FailbackOptions, Health, HealthStatus, LogStatus, MAX_IDS, MeasuredLatency, MemberDrift, MemberState,
+    MemberStatus, MemberStore, Reader, Release, ShadowStatus, Status, Tier, TierOptions,
 };

@@ -25,6 +25,15 @@ pub fn event_json(event: &Event) -> Value {
         Event::Alert { member, failed_checks, reason } => {
             json!({ "member": member.as_str(), "failed_checks": failed_checks, "reason": reason })
         }
+        Event::Drift { member, points, collections, repaired } => json!({
+            "member": member.as_str(),
+            "points": points,
+            "collections": collections,
+            "repaired": repaired,
+        }),
+        Event::Shadow { member, overlap_percent } => {
+            json!({ "member": member.as_str(), "overlap_percent": overlap_percent })
+        }
         Event::Missed(events) => json!({ "events": events }),
         other => json!({ "text": other.to_string() }),
     };

@@ -4,6 +4,7 @@ mod adopt;
 mod collections;
 mod config;
 mod demo;
+mod drift;
 mod drill;
 mod estimate;
 mod events;
@@ -73,6 +74,7 @@ async fn with_tier(command: Command, config: &Config, tier: &Tier, output: Outpu
         Command::Adopt { collections, member } => {
             adopt::run(&collections, member.as_deref(), config, tier, output).await?;
         }
+        Command::Drift(args) => return drift::run(&args, config, tier, output).await,
         Command::Drill(crate::args::DrillCommand::LoseMember { member, seconds }) => {
             return drill::lose_member(config, tier, member, seconds, output).await;
         }

@@ -296,6 +296,9 @@ impl Checks<'_> {
         self.range("retry.budget", retry.budget, 0.0..=1.0, f64::to_string);
         self.duration("failover.check_interval", self.config.failover.check_interval);
         self.duration("failover.restore_delay", self.config.failover.restore_delay);
+        let drift = super::drift::check(&self.config.drift);
+        let shadow = super::shadow::check(&self.config.shadow);
+        drift.into_iter().chain(shadow).for_each(|problem| self.report(problem));
     }
 }
 

@@ -7,6 +7,7 @@
 //! key and its place. A config holds no secret, and its URIs are refused if they carry one.
 
 mod check;
+mod drift;
 mod layers;
 mod metrics;
 mod parse;
@@ -14,6 +15,7 @@ mod problem;
 mod qdrant;
 mod read;
 mod reads;
+mod shadow;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -23,12 +25,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use self::metrics::MetricsConfig;
+pub use drift::{DriftConfig, DriftPolicy};
 pub use problem::{ConfigErrors, Origin, Problem};
 pub use qdrant::{
     Compression, KeySource, Placement, QdrantConfig, QdrantPlace, ReadConsistency, VectorQuantization,
     WriteOrdering,
 };
 pub use reads::{HedgeAfter, ReadPolicy};
+pub use shadow::ShadowConfig;
 
 /// What `log.path` says for a log that is kept in memory alone.
 pub const IN_MEMORY: &str = ":memory:";
@@ -55,6 +59,10 @@ pub struct Config {
     pub failover: FailoverConfig,
     /// Where metrics are served.
     pub metrics: MetricsConfig,
+    /// Comparing the members with each other.
+    pub drift: DriftConfig,
+    /// Searches that a standby answers too.
+    pub shadow: ShadowConfig,
 }
 
 /// The tier as a whole.

@@ -7,13 +7,12 @@ use std::time::Duration;
 use super::layers::Layers;
 use super::metrics;
 use super::problem::{ConfigErrors, Origin, Problem, did_you_mean};
-use super::qdrant;
 use super::read::{Reader, SECTIONS, Section};
-use super::reads;
 use super::{
     Ack, BACKENDS, BackendConfig, Config, LanceConfig, MemberConfig, MemoryConfig, Quantization, Sync,
     WhenFull,
 };
+use super::{drift, qdrant, reads, shadow};
 
 /// The keys of each backend, to say where a misplaced key belongs.
 const BACKEND_KEYS: [(&str, &[&str]); 3] = [
@@ -101,6 +100,14 @@ fn read(reader: &Reader<'_>) -> Config {
 
     let mut section = root.section("metrics");
     metrics::read(&mut section, &mut config.metrics);
+    section.finish(belongs_to_section);
+
+    let mut section = root.section("drift");
+    drift::read(&mut section, &mut config.drift);
+    section.finish(belongs_to_section);
+
+    let mut section = root.section("shadow");
+    shadow::read(&mut section, &mut config.shadow);
     section.finish(belongs_to_section);
 
     root.finish(belongs_to_section);

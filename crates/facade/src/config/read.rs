@@ -11,7 +11,7 @@ use super::layers::Layers;
 use super::problem::{Origin, Problem, did_you_mean};
 
 /// The sections of a config and their keys, for suggestions; `members` has keys of the user's own.
-pub(super) const SECTIONS: [(&str, &[&str]); 7] = [
+pub(super) const SECTIONS: [(&str, &[&str]); 9] = [
     ("tier", &["members", "ack", "deadline", "read", "hedge_after", "max_batch_bytes", "max_batch_points"]),
     ("members", &[]),
     ("log", &["path", "sync", "sync_interval", "max_bytes"]),
@@ -19,6 +19,8 @@ pub(super) const SECTIONS: [(&str, &[&str]); 7] = [
     ("retry", &["max_retries", "first_delay", "longest_delay", "budget"]),
     ("failover", &["check_interval", "auto_restore", "restore_delay"]),
     ("metrics", &["listen"]),
+    ("drift", &["policy", "interval", "points_per_second", "deep", "max_repairs"]),
+    ("shadow", &["share", "min_overlap"]),
 ];
 
 /// What reading has found so far.

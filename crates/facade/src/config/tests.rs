@@ -75,6 +75,16 @@ fn every_key_is_read() {
         reset_timeout = "100ms"
         [failover]
         check_interval = "250ms"
+        [drift]
+        policy = "primary-wins"
+        interval = "1h"
+        points_per_second = 7
+        deep = 1.0
+        max_repairs = 9
+        [shadow]
+        share = 0.5
+        min_overlap = 0.75
+        max_concurrent = 3
         "#,
     )
     .unwrap();
@@ -119,6 +129,18 @@ fn every_key_is_read() {
     assert_eq!((breaker.failure_threshold, breaker.success_threshold), (1, 3));
     assert_eq!(breaker.reset_timeout, Duration::from_millis(100));
     assert_eq!(config.failover.check_interval, Duration::from_millis(250));
+    let interval = Some(Duration::from_secs(3_600));
+    assert_eq!(
+        config.drift,
+        DriftConfig {
+            policy: DriftPolicy::PrimaryWins,
+            interval,
+            points_per_second: 7,
+            deep: 1.0,
+            max_repairs: 9
+        }
+    );
+    assert_eq!(config.shadow, ShadowConfig { share: 0.5, min_overlap: 0.75, max_concurrent: 3 });
 }
 
 /// A config and a fragment of its only problem; `+` adds to the good one.
@@ -174,6 +196,15 @@ const BAD: &[(&str, &str, &str)] = &[
     ("+[failover]\nauto_restor = true", "failover.auto_restor", "auto_restore"),
     ("+[retry]\nbudget = 1.5", "retry.budget", "outside"),
     ("+[retry]\nmax_retries = -1", "retry.max_retries", "wants a whole number"),
+    ("+[drift]\npolicy = \"log_wins\"", "drift.policy", "did you mean `log-wins`?"),
+    ("+[drift]\ninterval = \"hourly\"", "drift.interval", "wants \"off\" or a duration"),
+    ("+[drift]\ninterval = \"10ms\"", "drift.interval", "outside"),
+    ("+[drift]\npoints_per_second = 0", "drift.points_per_second", "outside"),
+    ("+[drift]\ndeep = 2", "drift.deep", "outside"),
+    ("+[drift]\nmax_repairs = 0", "drift.max_repairs", "outside"),
+    ("+[shadow]\nshare = 1.5", "shadow.share", "outside"),
+    ("+[shadow]\nmin_overlap = nan", "shadow.min_overlap", "outside"),
+    ("+[shadow]\nmax_concurrent = 0", "shadow.max_concurrent", "outside"),
     ("+[failover]\nauto_restore = 1", "failover.auto_restore", "wants true or false, not 1"),
     ("+[failover]\nrestore_delay = \"0s\"", "failover.restore_delay", "outside"),
     ("read = \"nearest\"\n+", "read", "unknown key"),
@@ -472,6 +503,12 @@ fn what_is_written_reads_back_the_same() {
         [log]
         path = "data/\"log"
         sync = "manual"
+        [drift]
+        policy = "log-wins"
+        interval = "1day 1s"
+        deep = 0.30000000000000004
+        [shadow]
+        share = 0.0
         "#;
     for text in [GOOD, all, Config::template()] {
         let config = Config::from_toml(text).unwrap();

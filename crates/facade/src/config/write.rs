@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write};
 use std::time::Duration;
 
-use super::{BackendConfig, Config, qdrant};
+use super::{BackendConfig, Config, drift, qdrant, shadow};
 
 impl Config {
     /// The effective config with every key, as TOML that [`from_toml`](Self::from_toml) reads
@@ -61,6 +61,10 @@ impl Config {
         out.key("restore_delay", quoted(&duration_text(self.failover.restore_delay)));
         out.section("metrics");
         out.key("listen", quoted(&self.metrics.text()));
+        out.section("drift");
+        drift::write(&self.drift, &mut out);
+        out.section("shadow");
+        shadow::write(&self.shadow, &mut out);
         out.0
     }
 }

@@ -61,6 +61,8 @@ enum Ended {
     Resettle,
     /// What this entry brings cannot be replayed: load the store from a member that is at it or beyond.
     Load(Lsn),
+    /// Somebody wants the store to be loaded anew.
+    Reload,
     /// The store failed.
     Failed(Error),
 }
@@ -86,27 +88,30 @@ impl Applier {
             }
             let before = self.member().cursor();
             let span = spans::settle(self.member().name());
-            let settled = match self.member().is_to_reload() {
-                true => self.bootstrap(self.log.checkpoint().position.lsn).await,
-                false => self.settle().instrument(span).await,
-            };
-            let mut ended = match settled {
-                Ok(Some(position)) => self.follow(position).await,
-                Ok(None) => Ended::Resettle,
-                Err(error) => Ended::Failed(error),
+            let mut ended = if self.member().wants_reload() {
+                Ended::Reload
+            } else {
+                match self.settle().instrument(span).await {
+                    Ok(Some(position)) => self.follow(position).await,
+                    Ok(None) => Ended::Resettle,
+                    Err(error) => Ended::Failed(error),
+                }
             };
             if let Ended::Load(lsn) = ended {
-                ended = match self.bootstrap(lsn).await {
+                ended = match self.bootstrap(lsn, None).await {
                     Ok(_) => Ended::Resettle,
                     Err(error) => Ended::Failed(error),
                 };
+            }
+            if matches!(ended, Ended::Reload) {
+                ended = self.reload().await;
             }
             if self.member().cursor() > before {
                 (pause, internal_failures) = (FIRST_PAUSE, 0);
             }
             let error = match ended {
                 Ended::Closing => break,
-                Ended::Resettle | Ended::Load(_) => continue,
+                Ended::Resettle | Ended::Load(_) | Ended::Reload => continue,
                 Ended::Failed(error) => error,
             };
             internal_failures += u32::from(error.kind() == ErrorKind::Internal);
@@ -172,7 +177,7 @@ impl Applier {
             member.set_cursor(Lsn::ZERO);
             member.set_durable(Lsn::ZERO);
             if start.lsn > Lsn::ZERO {
-                return self.bootstrap(start.lsn).await;
+                return self.bootstrap(start.lsn, None).await;
             }
             // Only a store in memory has so little room that it matters before it is filled.
             if member.is_volatile() && self.log.bounds().last > Lsn::ZERO {
@@ -206,7 +211,7 @@ impl Applier {
         }
         if position.lsn < start.lsn {
             tracing::warn!(member = %member.name(), at = %position.lsn, log_starts_after = %start.lsn, "behind the log");
-            return self.bootstrap(start.lsn).await;
+            return self.bootstrap(start.lsn, None).await;
         }
         let known = self.log.position_at(position.lsn).await?;
         if known.hash != position.hash {
@@ -226,22 +231,33 @@ impl Applier {
         Ok(Some(position))
     }
 
-    /// Loads the store from a member that is at this entry or beyond. `None` if the tier closes meanwhile, or an
-    /// operator takes the member out of service.
-    async fn bootstrap(&mut self, at_least: Lsn) -> Result<Option<Position>, Error> {
-        self.member().set_state(MemberState::Bootstrapping);
-        let (mut closing, mut orders) = (self.closing.clone(), self.member().watch_orders());
-        if self.member().is_ordered_out() {
-            return Ok(None);
+    /// Loads the store anew, although it may hold everything, because somebody wants that.
+    async fn reload(&mut self) -> Ended {
+        let Some(reload) = self.member().take_reload() else { return Ended::Resettle };
+        let start = self.log.checkpoint().position.lsn;
+        // The log keeps what the store is about to let go.
+        self.member().set_durable(Lsn::ZERO);
+        let loaded = self.bootstrap(start, reload.from).await;
+        self.member().end_reload(reload, matches!(loaded, Ok(Some(_))));
+        match loaded {
+            Ok(_) => Ended::Resettle,
+            Err(error) => Ended::Failed(error),
         }
-        let span = spans::bootstrap(self.member().name());
-        let load = bootstrap::load(&self.members, self.index, &*self.log, at_least).instrument(span.clone());
+    }
+
+    /// Loads the store from a member that is at this entry or beyond, or from this one. `None` if the tier closes
+    /// meanwhile, or an operator takes the member out of service.
+    async fn bootstrap(&mut self, at_least: Lsn, from: Option<usize>) -> Result<Option<Position>, Error> {
+        self.member().set_state(MemberState::Bootstrapping);
+        let (member, mut closing) = (Arc::clone(self.member()), self.closing.clone());
+        let span = spans::bootstrap(member.name());
+        let load = bootstrap::load(&self.members, self.index, &*self.log, at_least, from);
         let loaded = tokio::select! {
-            loaded = load => loaded?,
+            biased;
+            () = member.until_ordered_out() => return Ok(None),
+            loaded = load.instrument(span.clone()) => loaded?,
             () = until_closing(&mut closing) => return Ok(None),
-            _ = orders.changed() => return Ok(None),
         };
-        self.member().set_loaded();
         span.record("lsn", loaded.lsn.0);
         self.member().set_cursor(loaded.lsn);
         if !self.member().is_volatile() {
@@ -268,6 +284,9 @@ impl Applier {
             }
             if member.is_ordered_out() {
                 return Ended::Resettle;
+            }
+            if member.wants_reload() {
+                return Ended::Reload;
             }
             let log_end = *end.borrow_and_update();
             if position.lsn >= log_end {

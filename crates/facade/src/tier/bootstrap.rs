@@ -24,15 +24,25 @@ const PAGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Ending a load includes making all of it durable.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Loads member `target` from one that is at entry `at_least` or beyond, and answers the position that it
-/// continues from.
+/// Loads member `target` from one that is at entry `at_least` or beyond, or from the member `from` if it is, and answers
+/// the position that it continues from.
 ///
 /// # Errors
 /// `Unavailable` if no member can be read from; whatever the source or the target run into.
-pub async fn load(members: &[Arc<Member>], target: usize, log: &dyn Log, at_least: Lsn) -> Result<Position> {
+pub async fn load(
+    members: &[Arc<Member>],
+    target: usize,
+    log: &dyn Log,
+    at_least: Lsn,
+    from: Option<usize>,
+) -> Result<Position> {
     let views: Vec<_> = members.iter().map(|member| member.view()).collect();
     let first = log.checkpoint().position.lsn.max(at_least);
-    let Some(source) = route::bootstrap_source(&views, target, first) else {
+    let source = match from {
+        None => route::bootstrap_source(&views, target, first),
+        Some(from) => route::may_be_source(&views[from], first).then_some(from),
+    };
+    let Some(source) = source else {
         return Err(Error::new(
             ErrorKind::Unavailable,
             format!(

@@ -54,6 +54,24 @@ pub enum Event {
         /// What the last one said.
         reason: String,
     },
+    /// A member holds something else than it should: somebody wrote to its store behind the tier's back.
+    Drift {
+        /// Which member.
+        member: MemberName,
+        /// How many points differ.
+        points: u64,
+        /// How many collections it has lost, or should not have.
+        collections: u64,
+        /// For how many of the points a repair was logged.
+        repaired: u64,
+    },
+    /// A standby finds less than it should of what the serving member finds, on average over its recent shadow reads.
+    Shadow {
+        /// Which member.
+        member: MemberName,
+        /// The share of the hits that it finds, in percent.
+        overlap_percent: u8,
+    },
     /// The listener was too slow for so many events.
     Missed(u64),
 }
@@ -66,6 +84,8 @@ impl Event {
             Self::Failover { .. } => "failover",
             Self::Failback { .. } => "failback",
             Self::Alert { .. } => "alert",
+            Self::Drift { .. } => "drift",
+            Self::Shadow { .. } => "shadow",
             Self::Missed(_) => "missed",
         }
     }
@@ -83,6 +103,13 @@ impl fmt::Display for Event {
             Self::Failback { from, to } => write!(f, "failback: {} -> {}", name(from), name(to)),
             Self::Alert { member, failed_checks, reason } => {
                 write!(f, "alert: {member} failed {failed_checks} checks in a row ({reason})")
+            }
+            Self::Drift { member, points, collections, repaired } => {
+                write!(f, "drift: {member} differs in {points} points and {collections} collections")?;
+                write!(f, " ({repaired} points repaired)")
+            }
+            Self::Shadow { member, overlap_percent } => {
+                write!(f, "shadow: {member} finds {overlap_percent} % of the hits")
             }
             Self::Missed(events) => write!(f, "{events} events were missed"),
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mainstay_core::{BreakerState, Durability, Error, Guarded, Lsn, Result, VectorStore};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{Notify, broadcast, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::answer::MemberName;
@@ -72,7 +72,23 @@ pub struct Member {
     suspicion: Notify,
     chosen: AtomicBool,
     orders: watch::Sender<u64>,
+    reload: Mutex<Option<Reload>>,
     counts: MemberCounts,
+}
+
+/// Somebody wants the member to be loaded anew.
+#[derive(Debug)]
+pub struct Reload {
+    /// From which member; `None` for the best.
+    pub from: Option<usize>,
+    /// Hears whether it was; `None` if it is to be done however often that fails.
+    done: Option<oneshot::Sender<bool>>,
+}
+
+impl Reload {
+    fn is_wanted(&self) -> bool {
+        self.done.as_ref().is_none_or(|done| !done.is_closed())
+    }
 }
 
 /// The state of a member with its reason.
@@ -82,6 +98,8 @@ pub struct Condition {
     pub state: MemberState,
     /// Since when.
     pub since: Instant,
+    /// How often the state changed.
+    pub changes: u64,
     /// Why, if the state is not a good one; kept as the last known reason afterwards.
     pub reason: Option<String>,
     /// The entry that a quarantine is about.
@@ -93,8 +111,6 @@ pub struct Condition {
     failed_checks: u32,
     /// Whether an operator took it out of service.
     ordered_out: bool,
-    /// Whether it is to be loaded anew from another member.
-    reload: bool,
 }
 
 impl Member {
@@ -111,13 +127,13 @@ impl Member {
         let condition = Condition {
             state: MemberState::Down,
             since: Instant::now(),
+            changes: 0,
             reason: None,
             entry: None,
             settled: false,
             failback: Failback::default(),
             failed_checks: 0,
             ordered_out: false,
-            reload: false,
         };
         Self {
             name,
@@ -133,6 +149,7 @@ impl Member {
             suspicion: Notify::new(),
             chosen: AtomicBool::new(false),
             orders: watch::Sender::new(0),
+            reload: Mutex::new(None),
             counts: MemberCounts::default(),
         }
     }
@@ -274,10 +291,12 @@ impl Member {
             condition.state = MemberState::Down;
             condition.entry = None;
             condition.ordered_out = false;
-            condition.reload = reload;
             true
         });
-        self.tell_applier();
+        if released.is_ok() {
+            *self.reload.lock() = reload.then_some(Reload { from: None, done: None });
+            self.tell_applier();
+        }
         released
     }
 
@@ -286,14 +305,10 @@ impl Member {
         self.condition.lock().ordered_out
     }
 
-    /// Whether it is to be loaded anew before anything else.
-    pub fn is_to_reload(&self) -> bool {
-        self.condition.lock().reload
-    }
-
-    /// Notes that it was loaded.
-    pub fn set_loaded(&self) {
-        self.condition.lock().reload = false;
+    /// Waits until an operator takes it out of service.
+    pub async fn until_ordered_out(&self) {
+        // That the sender is gone cannot be: it is ours.
+        let _ = self.orders.subscribe().wait_for(|_| self.is_ordered_out()).await;
     }
 
     /// Follows what operators order.
@@ -327,6 +342,7 @@ impl Member {
             }
             let now = Instant::now();
             condition.since = now;
+            condition.changes += 1;
             match condition.state {
                 MemberState::Live => condition.failback.came_back(now),
                 MemberState::Down | MemberState::Quarantined => {
@@ -372,6 +388,37 @@ impl Member {
     /// Waits until somebody suspects the member.
     pub async fn suspected(&self) {
         self.suspicion.notified().await;
+    }
+
+    /// Asks its applier to load it anew from another member; the answer says whether that was done, and is an error if
+    /// it never will be.
+    pub fn ask_reload(&self, from: usize) -> oneshot::Receiver<bool> {
+        let (done, answer) = oneshot::channel();
+        *self.reload.lock() = Some(Reload { from: Some(from), done: Some(done) });
+        self.tell_applier();
+        answer
+    }
+
+    /// Whether somebody wants a reload, and still does.
+    pub fn wants_reload(&self) -> bool {
+        self.reload.lock().as_ref().is_some_and(Reload::is_wanted)
+    }
+
+    /// The reload that somebody wants.
+    pub fn take_reload(&self) -> Option<Reload> {
+        self.reload.lock().take().filter(Reload::is_wanted)
+    }
+
+    /// Tells whoever wanted the reload whether it was done. One that an operator ordered stays until it is.
+    pub fn end_reload(&self, reload: Reload, was_done: bool) {
+        match reload.done {
+            // Nobody listens any more if he lost patience.
+            Some(done) => drop(done.send(was_done)),
+            None if was_done => {}
+            None => {
+                self.reload.lock().get_or_insert(reload);
+            }
+        }
     }
 
     /// What decisions see of it.

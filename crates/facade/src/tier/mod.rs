@@ -19,13 +19,18 @@
 //! | `expected` | what a replay is about to give a member |
 //! | `bootstrap` | loading a member from another one |
 //! | `retention` | cutting the log |
+//! | `drift` | comparing the members, and making them equal again |
+//! | `shadow` | searches that a standby answers too |
 //! | `status` | what operators see |
 
 mod applier;
 mod bootstrap;
 mod counts;
+mod drift;
 mod events;
 pub(crate) mod expected;
+#[cfg(test)]
+mod exposed;
 mod failback;
 mod health;
 pub(crate) mod member;
@@ -40,6 +45,7 @@ mod retry;
 #[cfg(feature = "memory")]
 mod room_tests;
 pub(crate) mod route;
+mod shadow;
 mod spans;
 mod status;
 #[cfg(test)]
@@ -67,30 +73,34 @@ use mainstay_core::{
 use parking_lot::Mutex;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::{RwLock, broadcast, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+pub use drift::{CollectionDrift, DriftKind, DriftReport, DriftedPoint, MemberDrift};
 pub use events::{Event, Events};
 pub use failback::FailbackOptions;
 pub use health::{ComponentHealth, ComponentKind, Health, HealthStatus, MeasuredLatency};
 pub use member::MemberState;
 pub use operator::Release;
 pub use read::{MAX_IDS, Reader};
+pub use shadow::ShadowStatus;
 pub use status::{LogStatus, MemberStatus, Status};
 
 use self::metrics::Publisher;
 use crate::answer::{Answer, MemberName, Written};
 use crate::backends;
 use crate::catalog::Catalog;
-use crate::config::{Ack, Config, HedgeAfter, ReadPolicy, RetryConfig};
+use crate::config::{Ack, Config, DriftConfig, HedgeAfter, ReadPolicy, RetryConfig, ShadowConfig};
 use crate::log::Log;
 use applier::{Applier, Pace};
 use counts::{Counts, WriteOperation};
+use drift::Drift;
 use member::{Member, StateChanges};
 use read::MemberChanges;
 use retry::Retries;
 use route::View;
+use shadow::Shadow;
 
 /// Entries read at once while the catalog is built.
 const SCAN_BYTES: usize = 8 << 20;
@@ -120,6 +130,10 @@ pub struct TierOptions {
     pub retry: RetryConfig,
     /// When a member that was away serves first again.
     pub failback: FailbackOptions,
+    /// How the members are compared with each other.
+    pub drift: DriftConfig,
+    /// How many searches a standby answers too.
+    pub shadow: ShadowConfig,
     /// How often what was applied is made durable.
     pub flush_interval: Duration,
     /// How long a close waits for running work.
@@ -139,6 +153,8 @@ impl Default for TierOptions {
             check_interval: Duration::from_secs(5),
             retry: RetryConfig::default(),
             failback: FailbackOptions::default(),
+            drift: DriftConfig::default(),
+            shadow: ShadowConfig::default(),
             flush_interval: Duration::from_secs(5),
             close_timeout: Duration::from_secs(60),
         }
@@ -197,6 +213,11 @@ pub(crate) struct Shared {
     pub(crate) counts: Counts,
     /// What the process's recorder was told.
     publisher: Publisher,
+    pub(crate) drift: Drift,
+    pub(crate) shadow: Arc<Shadow>,
+    /// Writers pass side by side on their way into the log; a repair passes alone, so that nothing comes between its
+    /// last look at the log and its entries.
+    pub(crate) order: RwLock<()>,
     /// The last entry that a writer was told is done.
     acked: AtomicU64,
     changes: StateChanges,
@@ -256,6 +277,9 @@ impl Tier {
             retries: Retries::new(options.retry.clone(), SmallRng::from_os_rng()),
             counts: Counts::default(),
             publisher: Publisher::default(),
+            drift: Drift::default(),
+            shadow: Arc::new(Shadow::new(options.shadow, members.len(), events.clone())),
+            order: RwLock::new(()),
             options,
             log,
             catalog,
@@ -279,6 +303,7 @@ impl Tier {
         }
         tasks.spawn(retention::run(Arc::clone(&shared), closing_receiver.clone()));
         tasks.spawn(metrics::run(Arc::clone(&shared), closing_receiver.clone()));
+        tasks.spawn(drift::run(Arc::clone(&shared), closing_receiver.clone()));
         tasks.spawn(events::tell_who_serves(Arc::clone(&shared), closing_receiver));
         let owner = Owner {
             shared,
@@ -550,6 +575,21 @@ impl Tier {
             return Err(Error::new(ErrorKind::Unsupported, text).with_member(member.name().as_str()));
         }
         digest_store(&**member.store(), &Context::within(DIGEST_TIMEOUT)).await
+    }
+
+    /// Compares the members with each other now, whether or not they are compared in the background, and does with what
+    /// differs what the policy says. Reads every live member from end to end, no faster than `config` says.
+    ///
+    /// # Errors
+    /// `Overloaded` if they are being compared already, `Unavailable` if fewer than two members can be read.
+    pub async fn compare_members(&self, config: &DriftConfig) -> Result<Arc<DriftReport>> {
+        let (shared, config) = (Arc::clone(self.shared()), config.clone());
+        self.shared().own(async move { drift::round(&shared, &config).await }).await
+    }
+
+    /// What the last comparison of the members found; `None` before the first.
+    pub fn drift(&self) -> Option<Arc<DriftReport>> {
+        self.shared().drift.last()
     }
 
     /// Ends the tier: refuses new writes, lets appliers finish what they are at, flushes and closes the

@@ -81,10 +81,15 @@ impl<'a> Reader<'a> {
             filter.check()?;
         }
         let query = &query.admit(&spec)?;
-        self.ask(Operation::Search, collection, |store, cx| {
-            Box::pin(async move { store.search(&cx, collection, query).await })
-        })
-        .await
+        let answer = self
+            .ask(Operation::Search, collection, |store, cx| {
+                Box::pin(async move { store.search(&cx, collection, query).await })
+            })
+            .await?;
+        if self.from.is_none() {
+            self.tier.shadow(collection, query, &answer);
+        }
+        Ok(answer)
     }
 
     /// The points with these ids that are there.

@@ -120,10 +120,15 @@ pub fn level(members: &[View], serving: usize) -> ServiceLevel {
 /// `first` (so that the log continues from there), well ones before others, then the one furthest on.
 pub fn bootstrap_source(members: &[View], target: usize, first: Lsn) -> Option<usize> {
     (0..members.len())
-        .filter(|i| *i != target && !members[*i].partial)
-        .filter(|i| matches!(members[*i].state, MemberState::Live | MemberState::CatchingUp))
-        .filter(|i| members[*i].cursor >= first)
+        .filter(|i| *i != target && may_be_source(&members[*i], first))
         .max_by_key(|i| (members[*i].is_well(), members[*i].cursor, std::cmp::Reverse(*i)))
+}
+
+/// Whether another member can be loaded from this one if the log continues from `first`.
+pub fn may_be_source(member: &View, first: Lsn) -> bool {
+    matches!(member.state, MemberState::Live | MemberState::CatchingUp)
+        && member.cursor >= first
+        && !member.partial
 }
 
 #[cfg(test)]

@@ -1,12 +1,15 @@
 //! What operators see of a tier.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_core::{BreakerState, GuardMetrics, LogIdentity, Lsn, VectorStore};
 
 use crate::answer::{MemberName, ServiceLevel};
+use crate::tier::drift::DriftReport;
 use crate::tier::health::{self, Health};
 use crate::tier::member::MemberState;
+use crate::tier::shadow::ShadowStatus;
 use crate::tier::{Shared, route};
 
 /// Members, log and service level at one moment.
@@ -24,6 +27,8 @@ pub struct Status {
     pub collections: usize,
     /// How well the tier and its components are.
     pub health: Health,
+    /// What the last comparison of the members found.
+    pub drift: Option<Arc<DriftReport>>,
 }
 
 /// One member at one moment.
@@ -63,6 +68,8 @@ pub struct MemberStatus {
     pub partial: bool,
     /// What its store decided by itself, such as how it made do with little room.
     pub notice: Option<String>,
+    /// How well it answers searches that another member served; `None` if it was not asked yet.
+    pub shadow: Option<ShadowStatus>,
 }
 
 /// The log at one moment.
@@ -83,7 +90,7 @@ pub struct LogStatus {
 pub(crate) fn of(shared: &Shared) -> Status {
     let bounds = shared.log.bounds();
     let (active, level) = who_serves(shared);
-    let members = shared.members.iter().map(|member| {
+    let members = shared.members.iter().enumerate().map(|(index, member)| {
         let condition = member.condition();
         let (cursor, restored_in) = (member.cursor(), member.restored_in());
         MemberStatus {
@@ -104,6 +111,7 @@ pub(crate) fn of(shared: &Shared) -> Status {
             memory_bytes: member.store().memory_bytes(),
             partial: member.store().is_partial(),
             notice: member.store().notice(),
+            shadow: shared.shadow.status(index),
         }
     });
     Status {
@@ -119,6 +127,7 @@ pub(crate) fn of(shared: &Shared) -> Status {
         },
         collections: shared.catalog.specs().len(),
         health: health::of(shared, level, active.is_some()),
+        drift: shared.drift.last(),
     }
 }
 

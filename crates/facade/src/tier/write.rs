@@ -234,6 +234,7 @@ impl Shared {
             return Err(closing());
         }
         let (span, started) = (spans::append(), Instant::now());
+        let _order = self.order.read().await;
         let appended = self.log.append(ops).instrument(span.clone()).await;
         self.counts.appended(started.elapsed(), &appended);
         let last = appended?.last;

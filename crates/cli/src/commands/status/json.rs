@@ -1,7 +1,7 @@
 //! Status as JSON; docs/cli.md has the keys.
 
 use mainstay::core::{BreakerMetrics, GuardMetrics};
-use mainstay::{ComponentHealth, Health, MemberStatus, Status};
+use mainstay::{ComponentHealth, Health, MemberStatus, ShadowStatus, Status};
 use serde_json::{Value, json};
 
 /// Everything that a status says.
@@ -21,6 +21,7 @@ pub fn of(status: &Status) -> Value {
             "max_bytes": status.log.max_bytes,
         },
         "collections": status.collections,
+        "drift": status.drift.as_deref().map(crate::commands::drift::report_json),
     })
 }
 
@@ -70,6 +71,21 @@ fn member(member: &MemberStatus) -> Value {
         "restored_in_seconds": member.restored_in.map(|wait| wait.as_secs()),
         "last_error": member.last_error,
         "refused_entry": member.refused_entry.map(|lsn| lsn.0),
+        "shadow": member.shadow.as_ref().map(shadow),
+    })
+}
+
+fn shadow(shadow: &ShadowStatus) -> Value {
+    json!({
+        "samples": shadow.samples,
+        "overlap": shadow.overlap,
+        "lowest_overlap": shadow.lowest_overlap,
+        "mean_score_drift": shadow.mean_score_drift,
+        "max_score_drift": shadow.max_score_drift,
+        "compared": shadow.compared,
+        "passed_over": shadow.passed_over,
+        "failed": shadow.failed,
+        "last_seconds_ago": shadow.last.map(|last| last.as_secs()),
     })
 }
 

@@ -69,8 +69,19 @@ fn members(status: &Status) -> String {
 }
 
 fn calls(status: &Status) -> String {
-    let header =
-        ["member", "breaker", "calls", "failed", "rejected", "opened", "available", "times of", "p50", "p99"];
+    let header = [
+        "member",
+        "breaker",
+        "calls",
+        "failed",
+        "rejected",
+        "opened",
+        "available",
+        "times of",
+        "p50",
+        "p99",
+        "overlap",
+    ];
     let rows = status.members.iter().map(|member| {
         let breaker = &member.metrics.breaker;
         let latency = component(status, member.name.as_str()).and_then(|component| component.latency);
@@ -86,6 +97,7 @@ fn calls(status: &Status) -> String {
             operation,
             p50,
             p99,
+            member.shadow.map_or_else(nothing, |shadow| format!("{:.3}", shadow.overlap)),
         ]
     });
     table(header, rows)

@@ -1,0 +1,190 @@
+//! `drift`: comparing the members of a tier with each other.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use mainstay::{Config, DriftConfig, DriftPolicy, DriftReport, MemberDrift, PointId, Result, Tier};
+use serde_json::{Value, json};
+
+use crate::args::DriftArgs;
+use crate::output::{Output, short, table};
+
+/// Members have this long to apply repairs.
+const SETTLE: Duration = Duration::from_secs(600);
+
+/// Compares the members once; exit code 3 if one of them drifted.
+pub async fn run(args: &DriftArgs, config: &Config, tier: &Tier, output: Output) -> Result<ExitCode> {
+    let policy = args.repair.as_deref().map_or(Ok(DriftPolicy::Report), str::parse)?;
+    let drift = DriftConfig {
+        policy,
+        points_per_second: args.points_per_second.unwrap_or(config.drift.points_per_second).max(1),
+        deep: if args.deep { 1.0 } else { config.drift.deep },
+        ..config.drift.clone()
+    };
+    // Those that do not come are left out, which the report says.
+    if let Err(error) = tier.wait_caught_up(Duration::from_secs(args.wait)).await {
+        output.note(&error.to_string());
+    }
+    let report = tier.compare_members(&drift).await?;
+    let repaired: u64 = report.members.iter().map(|member| member.repaired).sum();
+    if repaired > 0
+        && let Err(error) = tier.wait_caught_up(SETTLE).await
+    {
+        // The entries are in the log; a member that is away applies them when it is back.
+        output.note(&error.to_string());
+    }
+    output.print(&report_json(&report), || text(&report));
+    Ok(ExitCode::from(exit_code(&report)))
+}
+
+/// 3 if there was drift, whether or not it is repaired.
+fn exit_code(report: &DriftReport) -> u8 {
+    if report.has_drift() { 3 } else { 0 }
+}
+
+/// A report for programs.
+pub fn report_json(report: &DriftReport) -> Value {
+    let names = |names: &[mainstay::CollectionName]| {
+        names.iter().map(|name| name.as_str().to_owned()).collect::<Vec<_>>()
+    };
+    json!({
+        "policy": report.policy.as_str(),
+        "started_unix_seconds":
+            report.started.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        "seconds": report.took.as_secs_f64(),
+        "drift": report.has_drift(),
+        "collections": report.collections,
+        "ranges": report.ranges,
+        "unsettled": report.unsettled,
+        "passed_over": names(&report.passed_over),
+        "too_many": names(&report.too_many),
+        "members": report.members.iter().map(member_json).collect::<Vec<_>>(),
+    })
+}
+
+fn member_json(member: &MemberDrift) -> Value {
+    let id = |id: PointId| match id {
+        PointId::Num(id) => json!(id),
+        PointId::Uuid(id) => json!(id.to_string()),
+    };
+    let first = member.first.iter().map(|point| {
+        json!({ "collection": point.collection.as_str(), "id": id(point.id), "kind": point.kind.as_str() })
+    });
+    let collections = member.collections.iter().map(
+        |collection| json!({ "collection": collection.name.as_str(), "kind": collection.kind.as_str() }),
+    );
+    json!({
+        "name": member.member.as_str(),
+        "left_out": member.left_out,
+        "points": member.points,
+        "deep_points": member.deep_points,
+        "missing": member.missing,
+        "extra": member.extra,
+        "version": member.other_version,
+        "content": member.other_content,
+        "first": first.collect::<Vec<_>>(),
+        "collections": collections.collect::<Vec<_>>(),
+        "repaired": member.repaired,
+        "reloaded": member.reloaded,
+    })
+}
+
+fn text(report: &DriftReport) -> String {
+    let rows = report.members.iter().map(|member| {
+        [
+            member.member.to_string(),
+            member.points.to_string(),
+            member.deep_points.to_string(),
+            member.missing.to_string(),
+            member.extra.to_string(),
+            member.other_version.to_string(),
+            member.other_content.to_string(),
+            if member.reloaded { "all".to_owned() } else { member.repaired.to_string() },
+            short(member.left_out.as_deref().unwrap_or("-"), 40),
+        ]
+    });
+    let header =
+        ["member", "points", "deep", "missing", "extra", "version", "content", "repaired", "left out"];
+    let mut lines = vec![table(header, rows)];
+    for member in &report.members {
+        let name = &member.member;
+        lines.extend(
+            member.collections.iter().map(|lost| format!("{name}: collection {} {}", lost.name, lost.kind)),
+        );
+        let points =
+            member.first.iter().map(|point| format!("{} {} {}", point.collection, point.id, point.kind));
+        let points: Vec<_> = points.collect();
+        if !points.is_empty() {
+            let more = if member.points_that_differ() > points.len() as u64 { ", …" } else { "" };
+            lines.push(format!("{name}: {}{more}", points.join(", ")));
+        }
+    }
+    lines.extend(report.too_many.iter().map(|name| {
+        format!(
+            "{name}: more points differ than drift.max_repairs allows to repair; look at the stores first"
+        )
+    }));
+    lines.extend(report.passed_over.iter().map(|name| format!("{name}: created or dropped meanwhile")));
+    if report.unsettled > 0 {
+        lines.push(format!("{} points were written all the time; compare again", report.unsettled));
+    }
+    lines.push(format!(
+        "{} collections in {} ranges, {:.1} s: {}",
+        report.collections,
+        report.ranges,
+        report.took.as_secs_f64(),
+        if report.has_drift() { "drift" } else { "no drift" },
+    ));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use mainstay::{CollectionName, DriftKind, DriftedPoint, MemberName};
+
+    use super::*;
+
+    fn report(missing: u64) -> DriftReport {
+        let collection = CollectionName::new("docs").unwrap();
+        let point = DriftedPoint { collection, id: 7.into(), kind: DriftKind::Missing };
+        let member = MemberDrift {
+            member: MemberName::new("primary"),
+            left_out: None,
+            points: 100,
+            deep_points: 10,
+            missing,
+            extra: 0,
+            other_version: 0,
+            other_content: 0,
+            first: vec![point; usize::try_from(missing.min(1)).unwrap()],
+            collections: Vec::new(),
+            repaired: missing,
+            reloaded: false,
+        };
+        DriftReport {
+            policy: DriftPolicy::LogWins,
+            started: std::time::UNIX_EPOCH,
+            took: Duration::from_secs(2),
+            collections: 1,
+            ranges: 1,
+            passed_over: Vec::new(),
+            too_many: Vec::new(),
+            unsettled: 0,
+            members: vec![member],
+        }
+    }
+
+    #[test]
+    fn drift_has_an_exit_code_of_its_own_and_is_shown_also_when_it_is_repaired() {
+        assert_eq!((exit_code(&report(0)), exit_code(&report(2))), (0, 3));
+        let value = report_json(&report(2));
+        assert_eq!((&value["drift"], &value["members"][0]["missing"]), (&json!(true), &json!(2)));
+        assert_eq!(
+            value["members"][0]["first"][0],
+            json!({ "collection": "docs", "id": 7, "kind": "missing" })
+        );
+        let shown = text(&report(2));
+        assert!(shown.contains("primary: docs 7 missing, …") && shown.contains(": drift"), "{shown}");
+        assert!(text(&report(0)).contains("no drift"));
+    }
+}

@@ -1,0 +1,64 @@
+//! The ids of a collection that the log touched after an LSN.
+
+use std::collections::BTreeSet;
+
+use mainstay_core::{CollectionName, Lsn, Op, PointId, Result};
+
+use crate::log::Log;
+
+/// Entries read at once.
+pub(super) const SCAN_BYTES: usize = 4 << 20;
+
+/// What the log did to a collection from one LSN on.
+#[derive(Clone, Debug)]
+pub(super) struct Motion {
+    name: CollectionName,
+    to: Lsn,
+    /// The ids that were touched.
+    pub ids: BTreeSet<PointId>,
+    /// Whether the collection was created or dropped.
+    pub collection: bool,
+}
+
+impl Motion {
+    /// Nothing yet, after this entry.
+    pub fn after(name: &CollectionName, lsn: Lsn) -> Self {
+        Self { name: name.clone(), to: lsn, ids: BTreeSet::new(), collection: false }
+    }
+
+    /// Takes the entries up to `end` into account, for the ids that are of interest.
+    ///
+    /// # Errors
+    /// `LogGap` if the log was cut meanwhile, `Corrupt` if it is damaged.
+    pub async fn read_to(
+        &mut self,
+        log: &dyn Log,
+        end: Lsn,
+        of_interest: &(dyn Fn(PointId) -> bool + Sync),
+    ) -> Result<()> {
+        while self.to < end {
+            let entries = log.read(self.to, SCAN_BYTES).await?;
+            let Some(last) = entries.last() else { break };
+            self.to = last.lsn;
+            entries.iter().for_each(|entry| self.take(&entry.op, of_interest));
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, op: &Op, of_interest: &(dyn Fn(PointId) -> bool + Sync)) {
+        if *op.collection() != self.name {
+            return;
+        }
+        match op {
+            Op::CreateCollection(_) | Op::AdoptCollection { .. } | Op::DropCollection(_) => {
+                self.collection = true;
+            }
+            Op::Upsert { points, .. } => {
+                self.ids.extend(points.iter().map(|point| point.id).filter(|id| of_interest(*id)));
+            }
+            Op::Delete { ids, .. } | Op::PatchPayload { ids, .. } => {
+                self.ids.extend(ids.iter().copied().filter(|id| of_interest(*id)));
+            }
+        }
+    }
+}

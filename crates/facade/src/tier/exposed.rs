@@ -1,0 +1,188 @@
+//! A store for tests that others than the tier can write to, and that can be told to search badly.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use mainstay_core::conformance::ModelStore;
+use mainstay_core::{
+    Capabilities, CollectionInfo, CollectionName, CollectionRef, Context, Durability, Fields, Filter,
+    GuardOptions, Guarded, Hit, PointId, Position, Record, RestoreStep, Result, Run, ScrollPage, ScrollQuery,
+    SearchQuery, VectorStore,
+};
+use parking_lot::Mutex;
+use std::time::Duration;
+use tokio::sync::RwLock;
+
+use crate::tier::MemberStore;
+
+/// Everything that a store holds, by collection.
+pub(super) type Contents = BTreeMap<CollectionName, (CollectionInfo, BTreeMap<PointId, Record>)>;
+
+/// How a search goes wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) enum Search {
+    #[default]
+    Well,
+    /// Without the first hits.
+    Without(usize),
+    /// With other scores.
+    Shifted(f32),
+    /// After this long.
+    After(Duration),
+}
+
+/// The oracle of the conformance suite, with a back door.
+pub(super) struct Exposed {
+    model: ModelStore,
+    durability: Durability,
+    door: RwLock<()>,
+    search: Mutex<Search>,
+    apply_takes: Mutex<Duration>,
+}
+
+impl Exposed {
+    pub fn new(durability: Durability) -> Arc<Self> {
+        Arc::new(Self {
+            model: ModelStore::default(),
+            durability,
+            door: RwLock::new(()),
+            search: Mutex::default(),
+            apply_takes: Mutex::default(),
+        })
+    }
+
+    pub fn member(self: &Arc<Self>, name: &str) -> MemberStore {
+        let store: Arc<dyn VectorStore> = Arc::clone(self) as _;
+        let guarded = Guarded::new(store, name, GuardOptions::default()).unwrap();
+        MemberStore { name: name.to_owned(), backend: "model", store: Arc::new(guarded) }
+    }
+
+    pub fn search_so(&self, search: Search) {
+        *self.search.lock() = search;
+    }
+
+    pub fn apply_takes(&self, time: Duration) {
+        *self.apply_takes.lock() = time;
+    }
+
+    /// Everything that the store holds.
+    pub async fn contents(&self) -> Contents {
+        let cx = Context::within(Duration::from_secs(60));
+        let mut contents = Contents::new();
+        for info in self.model.collections(&cx).await.unwrap() {
+            let query = ScrollQuery { limit: 10_000, fields: Fields::ALL, ..ScrollQuery::default() };
+            let page = self.model.scroll(&cx, &info.spec.name, &query).await.unwrap();
+            assert_eq!(page.next, None);
+            let records = page.records.into_iter().map(|record| (record.point.id, record)).collect();
+            contents.insert(info.spec.name.clone(), (info, records));
+        }
+        contents
+    }
+
+    /// Writes to the store behind the tier's back, in one step.
+    pub async fn tamper(&self, change: impl FnOnce(&mut Contents)) {
+        let _alone = self.door.write().await;
+        let cx = Context::within(Duration::from_secs(60));
+        let Some(position) = self.model.position(&cx).await.unwrap() else { return };
+        let mut contents = self.contents().await;
+        change(&mut contents);
+        self.model.restore(&cx, RestoreStep::Begin).await.unwrap();
+        for (info, records) in contents.values() {
+            let (spec, incarnation) = (&info.spec, info.incarnation);
+            self.model.restore(&cx, RestoreStep::Collection { spec, incarnation }).await.unwrap();
+            let collection = &CollectionRef { name: spec.name.clone(), incarnation };
+            let records: Vec<Record> = records.values().cloned().collect();
+            self.model.restore(&cx, RestoreStep::Points { collection, records: &records }).await.unwrap();
+        }
+        self.model.restore(&cx, RestoreStep::Finish { position }).await.unwrap();
+    }
+}
+
+#[async_trait]
+impl VectorStore for Exposed {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { durability: self.durability, ..self.model.capabilities() }
+    }
+
+    async fn position(&self, cx: &Context) -> Result<Option<Position>> {
+        let _open = self.door.read().await;
+        self.model.position(cx).await
+    }
+
+    async fn apply(&self, cx: &Context, run: &Run) -> Result<Position> {
+        let takes = *self.apply_takes.lock();
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
+        }
+        let _open = self.door.read().await;
+        self.model.apply(cx, run).await
+    }
+
+    async fn flush(&self, cx: &Context) -> Result<Option<Position>> {
+        let _open = self.door.read().await;
+        match self.durability {
+            Durability::Volatile => Ok(None),
+            Durability::OnFlush => self.model.position(cx).await,
+        }
+    }
+
+    async fn restore(&self, cx: &Context, step: RestoreStep<'_>) -> Result<()> {
+        let _open = self.door.read().await;
+        self.model.restore(cx, step).await
+    }
+
+    async fn search(&self, cx: &Context, name: &CollectionName, query: &SearchQuery) -> Result<Vec<Hit>> {
+        let _open = self.door.read().await;
+        let mut hits = self.model.search(cx, name, query).await?;
+        let search = *self.search.lock();
+        match search {
+            Search::Well => {}
+            Search::Without(first) => drop(hits.drain(..first.min(hits.len()))),
+            Search::Shifted(by) => hits.iter_mut().for_each(|hit| hit.score += by),
+            Search::After(time) => tokio::time::sleep(time).await,
+        }
+        Ok(hits)
+    }
+
+    async fn get(
+        &self,
+        cx: &Context,
+        name: &CollectionName,
+        ids: &[PointId],
+        fields: &Fields,
+    ) -> Result<Vec<Record>> {
+        let _open = self.door.read().await;
+        // Answers do not come at once, so that writes come in between.
+        tokio::task::yield_now().await;
+        self.model.get(cx, name, ids, fields).await
+    }
+
+    async fn scroll(&self, cx: &Context, name: &CollectionName, query: &ScrollQuery) -> Result<ScrollPage> {
+        let _open = self.door.read().await;
+        tokio::task::yield_now().await;
+        self.model.scroll(cx, name, query).await
+    }
+
+    async fn count(&self, cx: &Context, name: &CollectionName, filter: Option<&Filter>) -> Result<u64> {
+        let _open = self.door.read().await;
+        self.model.count(cx, name, filter).await
+    }
+
+    async fn collections(&self, cx: &Context) -> Result<Vec<CollectionInfo>> {
+        let _open = self.door.read().await;
+        self.model.collections(cx).await
+    }
+
+    async fn ping(&self, cx: &Context) -> Result<()> {
+        self.model.ping(cx).await
+    }
+
+    async fn close(&self, cx: &Context) -> Result<()> {
+        self.model.close(cx).await
+    }
+
+    fn memory_bytes(&self) -> Option<u64> {
+        self.model.memory_bytes()
+    }
+}
