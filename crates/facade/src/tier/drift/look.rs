@@ -41,9 +41,7 @@ pub(super) enum Look {
 
 /// What the members hold of some ids.
 pub(super) struct Seen {
-    /// Every entry up to this one is in each of the members, surely.
-    pub known: Lsn,
-    /// What the log did to the ids since.
+    /// What the log did to the ids after the last entry that each of the members holds surely.
     pub motion: Motion,
     /// The states of each id, in the order of the members that were asked.
     pub states: BTreeMap<PointId, Vec<Option<Record>>>,
@@ -124,7 +122,7 @@ pub(super) async fn window(
             }
         }
     }
-    Ok(Look::Seen(Seen { known, motion, states, upto: upto.filter(|upto| Some(*upto) != until), read }))
+    Ok(Look::Seen(Seen { motion, states, upto: upto.filter(|upto| Some(*upto) != until), read }))
 }
 
 /// The last id of a page that others follow.
@@ -181,7 +179,7 @@ pub(super) async fn points(
             }
         }
     }
-    Ok(Look::Seen(Seen { known, motion, states, upto: None, read }))
+    Ok(Look::Seen(Seen { motion, states, upto: None, read }))
 }
 
 /// Whether a member holds a collection otherwise than the log says: as another incarnation than `meant`, or not as
