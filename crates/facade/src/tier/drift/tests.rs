@@ -438,52 +438,6 @@ async fn a_repair_comes_after_no_write_that_it_does_not_know() {
     }
 }
 
-/// What is applied is durable soon, so that rounds are short.
-fn quick() -> TierOptions {
-    TierOptions { flush_interval: Duration::from_millis(100), ..TierOptions::default() }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_write_whose_caller_gave_up_is_not_undone_by_a_repair_that_came_after_it() {
-    let three = with_points(50).await;
-    *three.log.takes.lock() = Duration::from_millis(50);
-    tamper(&three.stores[1], |records| drop(records.remove(&5.into()))).await;
-    let round = tokio::spawn({
-        let tier = three.tier.clone();
-        let config = DriftConfig { points_per_second: 1_000, ..deep(DriftPolicy::LogWins) };
-        async move { tier.compare_members(&config).await }
-    });
-    // The write is on its way when its caller gives up, and still is when the repair looks at the log. A repair that
-    // comes a little earlier or later meets it elsewhere, or not at all.
-    for n in 0_u16.. {
-        if round.is_finished() {
-            break;
-        }
-        let name = docs();
-        let write = three.tier.upsert(&name, vec![point(5, f32::from(n) + 1.0)]);
-        assert!(tokio::time::timeout(Duration::from_millis(2), write).await.is_err());
-        sleep(Duration::from_millis(60)).await;
-    }
-    let report = round.await.unwrap().unwrap();
-    let last = three.assert_equal("after the round").await;
-    let written = three.log.read(Lsn::ZERO, usize::MAX).await.unwrap();
-    let newest = written.iter().rev().find_map(|entry| match &entry.op {
-        Op::Upsert { points, .. } => points.iter().map(|p| p.payload["x"].as_f64().unwrap()).reduce(f64::max),
-        _ => None,
-    });
-    let most = written
-        .iter()
-        .filter_map(|entry| match &entry.op {
-            Op::Upsert { points, .. } => {
-                points.iter().map(|p| p.payload["x"].as_f64().unwrap()).reduce(f64::max)
-            }
-            _ => None,
-        })
-        .reduce(f64::max);
-    assert_eq!(newest, most, "the newest write stands: {report:?}");
-    assert_eq!(shown(&last, 5).map(f64::from), most, "{report:?}");
-}
-
 fn seeds(usual: u64) -> u64 {
     std::env::var("MAINSTAY_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(usual)
 }
