@@ -10,8 +10,8 @@ use mainstay_core::Lsn;
 pub struct MemberName(Arc<str>);
 
 impl MemberName {
-    /// Takes a name that the config has checked.
-    pub(crate) fn new(name: &str) -> Self {
+    /// Takes a name as it is.
+    pub fn new(name: &str) -> Self {
         Self(name.into())
     }
 
