@@ -51,6 +51,14 @@ pub(super) struct Seen {
     pub read: u64,
 }
 
+impl Seen {
+    /// What fewer than two members say of each other.
+    pub fn nothing(place: &Place) -> Self {
+        let motion = Motion::after(&place.reference.name, Lsn::ZERO);
+        Self { motion, states: BTreeMap::new(), upto: None, read: 0 }
+    }
+}
+
 /// From where a member is looked at.
 struct Vantage {
     changes: u64,

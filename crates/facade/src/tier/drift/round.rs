@@ -266,6 +266,9 @@ impl<'a> Round<'a> {
     ) -> Result<Option<Seen>> {
         loop {
             let sides = self.sides_but(&scan.lost);
+            if sides.len() < 2 {
+                return Ok(Some(Seen::nothing(place)));
+            }
             match look::window(self.shared, place, &sides, range, deep).await? {
                 Look::Changed => return Ok(None),
                 Look::Lost(side) => {

@@ -51,6 +51,10 @@ impl Round<'_> {
                 let chunk = chunk.iter().copied().collect();
                 let (sides, seen) = loop {
                     let sides = self.sides_but(&scan.lost);
+                    if sides.len() < 2 {
+                        self.settled = false;
+                        return Ok(Same::Yes);
+                    }
                     match look::points(self.shared, place, &sides, &chunk).await? {
                         Look::Changed => return Ok(Same::No),
                         Look::Lost(_) => {

@@ -328,6 +328,20 @@ async fn what_no_entry_can_repair_is_loaded_from_another_member() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_collection_that_every_member_lost_is_reported_and_no_member_is_emptied() {
+    let three = with_points(50).await;
+    three.cut().await;
+    for store in &three.stores {
+        store.tamper(|contents| drop(contents.remove(&docs()))).await;
+    }
+    let report = three.compare(DriftPolicy::LogWins).await;
+    for member in &report.members {
+        let lost: Vec<_> = member.collections.iter().map(|lost| (&lost.name, lost.kind)).collect();
+        assert_eq!((lost, member.reloaded), (vec![(&docs(), DriftKind::Missing)], false));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_member_is_loaded_anew_while_something_else_is_not_repaired() {
     let three = with_points(300).await;
     three.stores[0].tamper(|contents| drop(contents.remove(&docs()))).await;
