@@ -62,7 +62,7 @@ pub fn bitmap_bytes(bitmap: &RoaringBitmap) -> usize {
     // The containers in a vector that has room for four at first, and each one's own values, whose vector grows by
     // doubling.
     let each =
-        if containers == 0 { 0 } else { (stats.n_bytes_array_containers as usize / containers).max(8) * 2 };
+        (stats.n_bytes_array_containers as usize).checked_div(containers).map_or(0, |each| each.max(8) * 2);
     allocated(containers.max(4).next_power_of_two() * 32)
         + containers * allocated(each)
         + (stats.n_bytes_bitset_containers + stats.n_bytes_run_containers) as usize

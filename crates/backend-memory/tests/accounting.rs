@@ -7,7 +7,6 @@ use std::process::Command;
 use std::sync::Arc;
 
 use common::{Filled, Shape};
-use mainstay_core::VectorStore;
 use mainstay_core::expected::Survey;
 use mainstay_memory::{MemoryOptions, Quantization, estimate};
 use rand::SeedableRng;

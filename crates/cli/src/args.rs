@@ -57,8 +57,36 @@ pub enum Command {
         #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "2s", value_parser = interval)]
         watch: Option<Duration>,
     },
-    /// Open the tier and print what happens to it, one line an event, until it is interrupted.
+    /// Print what happens to the tier, one line an event, until it is interrupted: to the one that a process holds, or
+    /// to one that is opened for it.
     Events,
+    /// Let a member serve first, whatever the order of the tier, until `failback`. Like the next three, it is told to
+    /// the process that holds the tier.
+    Failover {
+        /// The member.
+        member: String,
+    },
+    /// Let a member that has come back serve first now, and the tier go by its order again.
+    Failback {
+        /// The member.
+        member: String,
+    },
+    /// Take a member out of service until it is released.
+    Quarantine {
+        /// The member.
+        member: String,
+        /// Why, for status and events.
+        #[arg(long, default_value = "no reason given")]
+        reason: String,
+    },
+    /// Let a quarantined member come back.
+    Release {
+        /// The member.
+        member: String,
+        /// Load it anew from another member instead of going on from where it is.
+        #[arg(long)]
+        reload: bool,
+    },
     /// List, create or drop collections.
     #[command(subcommand)]
     Collections(CollectionsCommand),

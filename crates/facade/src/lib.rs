@@ -34,6 +34,8 @@ mod answer;
 mod backends;
 mod catalog;
 pub mod config;
+#[cfg(unix)]
+pub mod control;
 pub mod log;
 mod tier;
 

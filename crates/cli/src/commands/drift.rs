@@ -3,8 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use mainstay::{Config, DriftConfig, DriftPolicy, DriftReport, MemberDrift, PointId, Result, Tier};
-use serde_json::{Value, json};
+use mainstay::{Config, DriftConfig, DriftPolicy, DriftReport, Result, Tier};
 
 use crate::args::DriftArgs;
 use crate::output::{Output, short, table};
@@ -33,60 +32,13 @@ pub async fn run(args: &DriftArgs, config: &Config, tier: &Tier, output: Output)
         // The entries are in the log; a member that is away applies them when it is back.
         output.note(&error.to_string());
     }
-    output.print(&report_json(&report), || text(&report));
+    output.print(&report.to_json(), || text(&report));
     Ok(ExitCode::from(exit_code(&report)))
 }
 
 /// 3 if there was drift, whether or not it is repaired.
 fn exit_code(report: &DriftReport) -> u8 {
     if report.has_drift() { 3 } else { 0 }
-}
-
-/// A report for programs.
-pub fn report_json(report: &DriftReport) -> Value {
-    let names = |names: &[mainstay::CollectionName]| {
-        names.iter().map(|name| name.as_str().to_owned()).collect::<Vec<_>>()
-    };
-    json!({
-        "policy": report.policy.as_str(),
-        "started_unix_seconds":
-            report.started.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-        "seconds": report.took.as_secs_f64(),
-        "drift": report.has_drift(),
-        "collections": report.collections,
-        "ranges": report.ranges,
-        "unsettled": report.unsettled,
-        "passed_over": names(&report.passed_over),
-        "too_many": names(&report.too_many),
-        "members": report.members.iter().map(member_json).collect::<Vec<_>>(),
-    })
-}
-
-fn member_json(member: &MemberDrift) -> Value {
-    let id = |id: PointId| match id {
-        PointId::Num(id) => json!(id),
-        PointId::Uuid(id) => json!(id.to_string()),
-    };
-    let first = member.first.iter().map(|point| {
-        json!({ "collection": point.collection.as_str(), "id": id(point.id), "kind": point.kind.as_str() })
-    });
-    let collections = member.collections.iter().map(
-        |collection| json!({ "collection": collection.name.as_str(), "kind": collection.kind.as_str() }),
-    );
-    json!({
-        "name": member.member.as_str(),
-        "left_out": member.left_out,
-        "points": member.points,
-        "deep_points": member.deep_points,
-        "missing": member.missing,
-        "extra": member.extra,
-        "version": member.other_version,
-        "content": member.other_content,
-        "first": first.collect::<Vec<_>>(),
-        "collections": collections.collect::<Vec<_>>(),
-        "repaired": member.repaired,
-        "reloaded": member.reloaded,
-    })
 }
 
 fn text(report: &DriftReport) -> String {
@@ -140,7 +92,8 @@ fn text(report: &DriftReport) -> String {
 
 #[cfg(test)]
 mod tests {
-    use mainstay::{CollectionName, DriftKind, DriftedPoint, MemberName};
+    use mainstay::{CollectionName, DriftKind, DriftedPoint, MemberDrift, MemberName};
+    use serde_json::json;
 
     use super::*;
 
@@ -177,7 +130,7 @@ mod tests {
     #[test]
     fn drift_has_an_exit_code_of_its_own_and_is_shown_also_when_it_is_repaired() {
         assert_eq!((exit_code(&report(0)), exit_code(&report(2))), (0, 3));
-        let value = report_json(&report(2));
+        let value = report(2).to_json();
         assert_eq!((&value["drift"], &value["members"][0]["missing"]), (&json!(true), &json!(2)));
         assert_eq!(
             value["members"][0]["first"][0],

@@ -11,20 +11,25 @@ mod events;
 mod export;
 mod import;
 mod index;
+mod order;
 mod points;
 mod promises;
 mod search;
 mod status;
 mod stores;
+mod subject;
 
+use std::path::Path;
 use std::process::ExitCode;
 
+use mainstay::control::Order;
 use mainstay::core::json::{filter_from_json, point_to_json, vectors_to_json};
 use mainstay::{CollectionName, Config, Error, Filter, Payload, Record, Result, Tier};
 use serde_json::{Value, json};
 
 use crate::args::{Cli, Command};
 use crate::output::Output;
+use subject::Subject;
 
 /// Does what was asked for.
 pub async fn run(cli: Cli, output: Output) -> Result<ExitCode> {
@@ -40,6 +45,27 @@ pub async fn run(cli: Cli, output: Output) -> Result<ExitCode> {
         Command::Drill(crate::args::DrillCommand::LoseServer(args)) => {
             drill::lose_server(&Config::load(&cli.config)?, args, output).await
         }
+        Command::Status { watch } => {
+            let mut subject = Subject::open(&cli.config).await?;
+            let shown = status::run(&mut subject, watch, output).await;
+            let closed = subject.close().await;
+            let code = shown?;
+            closed.map(|()| code)
+        }
+        Command::Events => {
+            let subject = Subject::open(&cli.config).await?;
+            let shown = events::run(&subject, output).await;
+            let closed = subject.close().await;
+            shown.and(closed).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Failover { member } => told(&cli.config, Order::Failover { member }, output).await,
+        Command::Failback { member } => told(&cli.config, Order::Failback { member }, output).await,
+        Command::Quarantine { member, reason } => {
+            told(&cli.config, Order::Quarantine { member, reason }, output).await
+        }
+        Command::Release { member, reload } => {
+            told(&cli.config, Order::Release { member, reload }, output).await
+        }
         command => {
             let config = Config::load(&cli.config)?;
             let tier = Tier::open(config.clone()).await?;
@@ -51,10 +77,12 @@ pub async fn run(cli: Cli, output: Output) -> Result<ExitCode> {
     }
 }
 
+async fn told(config: &Path, order: Order, output: Output) -> Result<ExitCode> {
+    order::run(config, &order, output).await.map(|()| ExitCode::SUCCESS)
+}
+
 async fn with_tier(command: Command, config: &Config, tier: &Tier, output: Output) -> Result<ExitCode> {
     match command {
-        Command::Status { watch } => return Ok(status::run(tier, watch, output).await),
-        Command::Events => events::run(tier, output).await,
         Command::Collections(command) => collections::run(command, tier, output).await?,
         Command::Import(args) => import::run(args, config, tier, output).await?,
         Command::Index(args) => index::run(&args, tier, output).await?,
@@ -79,6 +107,12 @@ async fn with_tier(command: Command, config: &Config, tier: &Tier, output: Outpu
             return drill::lose_member(config, tier, member, seconds, output).await;
         }
         Command::Init { .. }
+        | Command::Status { .. }
+        | Command::Events
+        | Command::Failover { .. }
+        | Command::Failback { .. }
+        | Command::Quarantine { .. }
+        | Command::Release { .. }
         | Command::Config(_)
         | Command::Demo(_)
         | Command::Estimate(_)

@@ -15,6 +15,7 @@
 //! | `spans` | the names that traces go by |
 //! | `retry` | trying a read again after every member failed |
 //! | `failback` | when a member that was away may serve first again |
+//! | `options` | what a tier goes by |
 //! | `operator` | what an operator may order |
 //! | `expected` | what a replay is about to give a member |
 //! | `bootstrap` | loading a member from another one |
@@ -22,6 +23,7 @@
 //! | `drift` | comparing the members, and making them equal again |
 //! | `shadow` | searches that a standby answers too |
 //! | `status` | what operators see |
+//! | `json` | the same, for programs |
 
 mod applier;
 mod bootstrap;
@@ -33,9 +35,11 @@ pub(crate) mod expected;
 mod exposed;
 mod failback;
 mod health;
+mod json;
 pub(crate) mod member;
 mod metrics;
 mod operator;
+mod options;
 #[cfg(feature = "prometheus")]
 mod page;
 pub(crate) mod read;
@@ -59,10 +63,10 @@ mod write;
 use std::fmt;
 #[cfg(feature = "prometheus")]
 use std::net::SocketAddr;
-use std::sync::Arc;
 #[cfg(feature = "prometheus")]
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use mainstay_core::digest::{CollectionDigest, digest_store};
@@ -83,6 +87,7 @@ pub use failback::FailbackOptions;
 pub use health::{ComponentHealth, ComponentKind, Health, HealthStatus, MeasuredLatency};
 pub use member::MemberState;
 pub use operator::Release;
+pub use options::TierOptions;
 pub use read::{MAX_IDS, Reader};
 pub use shadow::ShadowStatus;
 pub use status::{LogStatus, MemberStatus, Status};
@@ -106,60 +111,6 @@ use shadow::Shadow;
 const SCAN_BYTES: usize = 8 << 20;
 /// Hashing a member reads all of its ids; it may take this long.
 const DIGEST_TIMEOUT: Duration = Duration::from_secs(600);
-
-/// What a tier goes by; [`Tier::open`] takes it from the config.
-#[derive(Clone, Debug)]
-pub struct TierOptions {
-    /// When a write counts as written.
-    pub ack: Ack,
-    /// Every call answers by then.
-    pub deadline: Duration,
-    /// Which member a read asks first.
-    pub read: ReadPolicy,
-    /// When a read that is not answered yet asks the next member too.
-    pub hedge_after: HedgeAfter,
-    /// Most points in one upsert.
-    pub max_batch_points: usize,
-    /// Most bytes in one upsert.
-    pub max_batch_bytes: usize,
-    /// Most bytes in the log.
-    pub log_max_bytes: u64,
-    /// How often idle members are checked.
-    pub check_interval: Duration,
-    /// When and how often a read that failed everywhere is tried again.
-    pub retry: RetryConfig,
-    /// When a member that was away serves first again.
-    pub failback: FailbackOptions,
-    /// How the members are compared with each other.
-    pub drift: DriftConfig,
-    /// How many searches a standby answers too.
-    pub shadow: ShadowConfig,
-    /// How often what was applied is made durable.
-    pub flush_interval: Duration,
-    /// How long a close waits for running work.
-    pub close_timeout: Duration,
-}
-
-impl Default for TierOptions {
-    fn default() -> Self {
-        Self {
-            ack: Ack::Active,
-            deadline: Duration::from_secs(5),
-            read: ReadPolicy::default(),
-            hedge_after: HedgeAfter::default(),
-            max_batch_points: 10_000,
-            max_batch_bytes: 8 << 20,
-            log_max_bytes: 1 << 30,
-            check_interval: Duration::from_secs(5),
-            retry: RetryConfig::default(),
-            failback: FailbackOptions::default(),
-            drift: DriftConfig::default(),
-            shadow: ShadowConfig::default(),
-            flush_interval: Duration::from_secs(5),
-            close_timeout: Duration::from_secs(60),
-        }
-    }
-}
 
 /// A store that becomes a member of a tier.
 pub struct MemberStore {
@@ -191,6 +142,17 @@ pub struct MemberStore {
 #[derive(Clone)]
 pub struct Tier {
     owner: Arc<Owner>,
+}
+
+/// A tier that this does not keep open.
+#[derive(Clone)]
+pub(crate) struct WeakTier(Weak<Owner>);
+
+impl WeakTier {
+    /// The tier, if it is still open.
+    pub(crate) fn upgrade(&self) -> Option<Tier> {
+        self.0.upgrade().map(|owner| Tier { owner })
+    }
 }
 
 /// Owns the tasks and the word to stop; what the tasks share is apart, so that dropping the last
@@ -242,6 +204,10 @@ impl Tier {
     pub async fn open(config: Config) -> Result<Self> {
         let (members, log) = backends::open(&config).await?;
         let tier = Self::assemble(backends::tier_options(&config), log, members).await?;
+        #[cfg(unix)]
+        if !config.log.is_in_memory() {
+            tier.listen_for_orders(&config.log.path);
+        }
         #[cfg(feature = "prometheus")]
         tier.serve_metrics(config.metrics.listen).await?;
         Ok(tier)
@@ -315,6 +281,24 @@ impl Tier {
         let tier = Self { owner: Arc::new(owner) };
         tier.wait_for_first_member().await;
         Ok(tier)
+    }
+
+    /// Lets other processes of this user see and order, through a socket in the directory of the log.
+    #[cfg(unix)]
+    fn listen_for_orders(&self, log: &std::path::Path) {
+        match crate::control::Server::bind(log) {
+            Ok(server) => {
+                let work = server.serve(self.downgrade(), self.shared().closing.clone());
+                self.owner.tasks.lock().spawn(work);
+            }
+            // Some file systems have no sockets; the tier serves without.
+            Err(error) => tracing::warn!(%error, "other processes cannot see or order this tier"),
+        }
+    }
+
+    #[cfg(unix)]
+    fn downgrade(&self) -> WeakTier {
+        WeakTier(Arc::downgrade(&self.owner))
     }
 
     fn shared(&self) -> &Arc<Shared> {

@@ -1,9 +1,8 @@
 //! Status for people, on one screen.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
-use mainstay::{ComponentHealth, HealthStatus, MeasuredLatency, MemberStatus, Status};
+use serde_json::Value;
 
 use crate::output::{short, table};
 
@@ -11,64 +10,63 @@ use crate::output::{short, table};
 const MOST: usize = 100;
 
 /// Health, members, breakers, log, and what is not healthy.
-pub fn screen(status: &Status) -> String {
-    let mut text = format!("{}: {}\n", status.health.status, short(&status.health.message, MOST));
+pub fn screen(status: &Value) -> String {
+    let health = &status["health"];
+    let mut text = format!("{}: {}\n", word(&health["status"]), short(&word(&health["message"]), MOST));
     text.push_str(&members(status));
     text.push('\n');
     text.push_str(&calls(status));
     // Writing to a String cannot fail.
     let _ = write!(text, "\n{}", summary(status));
-    for member in &status.members {
-        let _ = member.notice.iter().try_for_each(|notice| write!(text, "\n{}: {notice}", member.name));
+    for member in list(&status["members"]).iter().filter(|member| member["notice"].is_string()) {
+        let _ = write!(text, "\n{}: {}", word(&member["name"]), word(&member["notice"]));
     }
-    for component in status.health.components.iter().filter(|c| c.status > HealthStatus::Healthy) {
-        let _ =
-            write!(text, "\n{} {}: {}", component.name, component.status, short(&component.message, MOST));
+    for component in list(&health["components"]).iter().filter(|component| component["status"] != "healthy") {
+        let (name, status) = (word(&component["name"]), word(&component["status"]));
+        let _ = write!(text, "\n{name} {status}: {}", short(&word(&component["message"]), MOST));
     }
     text
 }
 
 /// The whole status on one line, for logs.
-pub fn line(status: &Status) -> String {
+pub fn line(status: &Value) -> String {
     let mut text = format!(
         "{} · level {} ({}) · active {}",
-        status.health.status,
-        status.level.number(),
-        status.level,
+        word(&status["health"]["status"]),
+        word(&status["level"]),
+        word(&status["level_name"]),
         active(status)
     );
-    for member in &status.members {
-        let _ =
-            write!(text, " · {} {} lag {} breaker {}", member.name, member.state, member.lag, member.breaker);
+    for member in list(&status["members"]) {
+        let [name, state, lag, breaker] = ["name", "state", "lag", "breaker"].map(|key| word(&member[key]));
+        let _ = write!(text, " · {name} {state} lag {lag} breaker {breaker}");
     }
-    let _ = write!(text, " · log {} to {}", status.log.first, status.log.last);
+    let _ = write!(text, " · log {} to {}", word(&status["log"]["first"]), word(&status["log"]["last"]));
     text
 }
 
-fn members(status: &Status) -> String {
+fn members(status: &Value) -> String {
     let header =
         ["member", "backend", "health", "state", "for", "cursor", "durable", "lag", "memory", "serves"];
-    let health = |member: &MemberStatus| {
-        component(status, member.name.as_str()).map_or("-", |component| component.status.as_str()).to_owned()
-    };
-    let rows = status.members.iter().map(|member| {
+    let rows = list(&status["members"]).iter().enumerate().map(|(at, member)| {
+        let state = word(&member["state"]);
         [
-            member.name.to_string(),
-            member.backend.to_owned(),
-            health(member),
-            if member.partial { format!("{}, partial", member.state) } else { member.state.to_string() },
-            format!("{} s", member.for_time.as_secs()),
-            member.cursor.to_string(),
-            member.durable.map_or_else(nothing, |lsn| lsn.to_string()),
-            member.lag.to_string(),
-            member.memory_bytes.map_or_else(nothing, mebibytes),
+            word(&member["name"]),
+            word(&member["backend"]),
+            word(&component(status, at)["status"]),
+            if member["partial"] == true { format!("{state}, partial") } else { state },
+            format!("{} s", word(&member["for_seconds"])),
+            word(&member["cursor"]),
+            word(&member["durable"]),
+            word(&member["lag"]),
+            mebibytes(&member["memory_bytes"]),
             serves_first(member),
         ]
     });
     table(header, rows)
 }
 
-fn calls(status: &Status) -> String {
+fn calls(status: &Value) -> String {
     let header = [
         "member",
         "breaker",
@@ -82,80 +80,87 @@ fn calls(status: &Status) -> String {
         "p99",
         "overlap",
     ];
-    let rows = status.members.iter().map(|member| {
-        let breaker = &member.metrics.breaker;
-        let latency = component(status, member.name.as_str()).and_then(|component| component.latency);
-        let [operation, p50, p99] = times(latency);
+    let rows = list(&status["members"]).iter().enumerate().map(|(at, member)| {
+        let breaker = &member["breaker_metrics"];
+        let [operation, p50, p99] = times(&component(status, at)["latency"]);
         [
-            member.name.to_string(),
-            member.breaker.to_string(),
-            breaker.total.to_string(),
-            breaker.failures.to_string(),
-            breaker.rejected.to_string(),
-            breaker.to_open.to_string(),
-            format!("{:.1} %", breaker.availability * 100.0),
+            word(&member["name"]),
+            word(&member["breaker"]),
+            word(&breaker["total"]),
+            word(&breaker["failures"]),
+            word(&breaker["rejected"]),
+            word(&breaker["to_open"]),
+            number(&breaker["availability"], |share| format!("{:.1} %", share * 100.0)),
             operation,
             p50,
             p99,
-            member.shadow.map_or_else(nothing, |shadow| format!("{:.3}", shadow.overlap)),
+            number(&member["shadow"]["overlap"], |overlap| format!("{overlap:.3}")),
         ]
     });
     table(header, rows)
 }
 
-fn summary(status: &Status) -> String {
+fn summary(status: &Value) -> String {
+    let log = &status["log"];
     format!(
         "level {} ({}) · active {} · log {} to {}, {} of {} · {} collections",
-        status.level.number(),
-        status.level,
+        word(&status["level"]),
+        word(&status["level_name"]),
         active(status),
-        status.log.first,
-        status.log.last,
-        mebibytes(status.log.bytes),
-        mebibytes(status.log.max_bytes),
-        status.collections,
+        word(&log["first"]),
+        word(&log["last"]),
+        mebibytes(&log["bytes"]),
+        mebibytes(&log["max_bytes"]),
+        word(&status["collections"]),
     )
 }
 
-fn active(status: &Status) -> &str {
-    status.active.as_ref().map_or("none", |name| name.as_str())
+fn active(status: &Value) -> &str {
+    status["active"].as_str().unwrap_or("none")
 }
 
-/// The health of a member.
-fn component<'a>(status: &'a Status, member: &str) -> Option<&'a ComponentHealth> {
-    let at = status.members.iter().position(|m| m.name.as_str() == member)?;
-    status.health.components.get(at)
+/// The health of a member: components come in the order of the members.
+fn component(status: &Value, member: usize) -> &Value {
+    &status["health"]["components"][member]
 }
 
 /// Quantiles once they are known, before that the mean.
-fn times(latency: Option<MeasuredLatency>) -> [String; 3] {
-    let Some(latency) = latency else { return [nothing(), nothing(), nothing()] };
-    let operation = latency.operation.to_owned();
-    match (latency.p50, latency.p99, latency.mean) {
-        (Some(p50), Some(p99), _) => [operation, milliseconds(p50), milliseconds(p99)],
-        (_, _, Some(mean)) => [operation, format!("mean {}", milliseconds(mean)), nothing()],
-        _ => [operation, nothing(), nothing()],
+fn times(latency: &Value) -> [String; 3] {
+    let milliseconds = |value: &Value| number(value, |ms| format!("{ms:.3} ms"));
+    let operation = word(&latency["operation"]);
+    if latency["p50_ms"].is_null() && latency["mean_ms"].is_number() {
+        return [operation, format!("mean {}", milliseconds(&latency["mean_ms"])), word(&Value::Null)];
+    }
+    [operation, milliseconds(&latency["p50_ms"]), milliseconds(&latency["p99_ms"])]
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// A text or a number as it is; a dash for nothing.
+fn word(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
     }
 }
 
-fn nothing() -> String {
-    "-".to_owned()
+fn number(value: &Value, text: impl Fn(f64) -> String) -> String {
+    value.as_f64().map_or_else(|| "-".to_owned(), text)
 }
 
-fn milliseconds(time: Duration) -> String {
-    format!("{:.3} ms", time.as_secs_f64() * 1e3)
-}
-
-fn mebibytes(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+fn mebibytes(bytes: &Value) -> String {
+    number(bytes, |bytes| format!("{:.1} MiB", bytes / f64::from(1 << 20)))
 }
 
 /// Whether a member may serve first, or when it may.
-fn serves_first(member: &MemberStatus) -> String {
-    match (member.trusted, member.restored_in) {
-        (true, _) if member.chosen => "first".to_owned(),
-        (true, _) => "in order".to_owned(),
-        (false, Some(wait)) => format!("in {} s", wait.as_secs()),
-        (false, None) => "last".to_owned(),
+fn serves_first(member: &Value) -> String {
+    match (&member["trusted"], &member["restored_in_seconds"]) {
+        (Value::Bool(true), _) if member["chosen"] == true => "first".to_owned(),
+        (Value::Bool(true), _) => "in order".to_owned(),
+        (_, Value::Null) => "last".to_owned(),
+        (_, wait) => format!("in {wait} s"),
     }
 }
