@@ -43,7 +43,7 @@ async fn a_scrape_shows_what_happened_up_to_that_moment() {
     let address = tier.metrics_address().unwrap();
     let docs = CollectionName::new("secret-docs").unwrap();
     tier.create_collection(CollectionSpec::dense(docs.clone(), 2, Distance::Dot)).await.unwrap();
-    let text = "nobody's business";
+    let text = "unmistakable words";
     tier.upsert(&docs, vec![Point::new(1, vec![0.6, 0.8]).with_text(text)]).await.unwrap();
     let search = || tier.search(&docs, SearchQuery::new(vec![0.6, 0.8]));
     for _ in 0..5 {
@@ -80,7 +80,7 @@ async fn a_scrape_shows_what_happened_up_to_that_moment() {
     assert!(page.contains("# TYPE mainstay_reads_total counter"), "{page}");
     assert!(page.contains("# TYPE mainstay_read_seconds histogram"), "{page}");
     assert!(page.contains("# HELP mainstay_breaker_rejected_total Calls refused"), "{page}");
-    assert!(!page.contains("secret") && !page.contains("nobody"), "{page}");
+    assert!(!page.contains("secret") && !page.contains("unmistakable"), "{page}");
 
     search().await.unwrap();
     let (_, page) = ask(address, "GET", "/metrics").await;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use mainstay_core::{BreakerState, Context, Error, ErrorKind, Lsn, Op, Position, Run, VectorStore};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{Instrument, Span};
+use tracing::Instrument;
 
 use crate::log::Log;
 use crate::tier::member::{Member, MemberState};
@@ -87,11 +87,10 @@ impl Applier {
                 continue;
             }
             let before = self.member().cursor();
-            let span = spans::settle(self.member().name());
             let mut ended = if self.member().wants_reload() {
                 Ended::Reload
             } else {
-                match self.settle().instrument(span).await {
+                match self.settle_in_span().await {
                     Ok(Some(position)) => self.follow(position).await,
                     Ok(None) => Ended::Resettle,
                     Err(error) => Ended::Failed(error),
@@ -162,6 +161,15 @@ impl Applier {
         timeout(wait, until_closing(&mut self.closing)).await.is_ok()
     }
 
+    async fn settle_in_span(&mut self) -> Result<Option<Position>, Error> {
+        let span = spans::settle(self.member().name());
+        let settled = self.settle().instrument(span.clone()).await;
+        if let Ok(Some(position)) = &settled {
+            span.record("lsn", position.lsn.0);
+        }
+        settled
+    }
+
     /// Asks the store where it is and makes it a place in the log to continue from. `None` if the
     /// tier closes meanwhile.
     async fn settle(&mut self) -> Result<Option<Position>, Error> {
@@ -224,7 +232,6 @@ impl Applier {
             )
             .with_lsn(position.lsn));
         }
-        Span::current().record("lsn", position.lsn.0);
         member.set_cursor(position.lsn);
         // A store that came back older holds nothing durable beyond what it says.
         member.set_durable(member.durable().min(position.lsn));
@@ -250,15 +257,13 @@ impl Applier {
     async fn bootstrap(&mut self, at_least: Lsn, from: Option<usize>) -> Result<Option<Position>, Error> {
         self.member().set_state(MemberState::Bootstrapping);
         let (member, mut closing) = (Arc::clone(self.member()), self.closing.clone());
-        let span = spans::bootstrap(member.name());
         let load = bootstrap::load(&self.members, self.index, &*self.log, at_least, from);
         let loaded = tokio::select! {
             biased;
             () = member.until_ordered_out() => return Ok(None),
-            loaded = load.instrument(span.clone()) => loaded?,
+            loaded = load => loaded?,
             () = until_closing(&mut closing) => return Ok(None),
         };
-        span.record("lsn", loaded.lsn.0);
         self.member().set_cursor(loaded.lsn);
         if !self.member().is_volatile() {
             self.member().set_durable(loaded.lsn);

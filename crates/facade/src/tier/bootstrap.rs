@@ -12,10 +12,11 @@ use mainstay_core::{
     CollectionRef, Context, Error, ErrorKind, Fields, Lsn, Position, RestoreStep, Result, ScrollQuery,
     VectorStore,
 };
+use tracing::Instrument;
 
 use crate::log::Log;
 use crate::tier::member::Member;
-use crate::tier::route;
+use crate::tier::{route, spans};
 
 /// Points read and written at once.
 const PAGE: usize = 512;
@@ -55,9 +56,9 @@ pub async fn load(
     // Held before the cursor is read, so that the cut cannot pass the cursor in between.
     let _hold = log.hold(first);
     let base = log.position_at(source.cursor()).await?;
-    tracing::Span::current().record("source", source.name().as_str());
     tracing::info!(member = %target.name(), source = %source.name(), at = %base.lsn, "loading");
-    restore(source, target, base).await?;
+    let span = spans::bootstrap(target.name(), source.name(), base.lsn);
+    restore(source, target, base).instrument(span).await?;
     Ok(base)
 }
 

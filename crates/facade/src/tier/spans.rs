@@ -2,7 +2,7 @@
 //!
 //! docs/operate.md lists them; a test holds the list to this file.
 
-use mainstay_core::{CollectionName, Operation};
+use mainstay_core::{CollectionName, Lsn, Operation};
 use tracing::Span;
 use tracing::field::Empty;
 
@@ -23,7 +23,7 @@ macro_rules! call {
 
 macro_rules! work {
     ($name:literal, $operation:literal, $member:expr) => {
-        tracing::debug_span!($name, operation = $operation, member = %$member, lsn = Empty, source = Empty)
+        tracing::debug_span!($name, operation = $operation, member = %$member, lsn = Empty)
     };
 }
 
@@ -83,7 +83,7 @@ pub fn check(member: &MemberName) -> Span {
     work!("mainstay.check", "check", member)
 }
 
-/// A store is loaded from another member; it gets that member as `source` and the LSN that it continues from.
-pub fn bootstrap(member: &MemberName) -> Span {
-    work!("mainstay.bootstrap", "bootstrap", member)
+/// A store is loaded from another member, `source`, and continues from this LSN.
+pub fn bootstrap(member: &MemberName, source: &MemberName, lsn: Lsn) -> Span {
+    tracing::debug_span!("mainstay.bootstrap", operation = "bootstrap", %member, %source, lsn = lsn.0)
 }
