@@ -377,7 +377,7 @@ async fn calls_and_the_work_of_appliers_have_spans_with_stable_names() {
     expect("mainstay.search", &[("operation", "search"), ("member", "secondary"), ("lsn", lsn.as_str())]);
     for name in ["primary", "secondary"] {
         expect("mainstay.ask", &[("operation", "search"), ("member", name)]);
-        expect("mainstay.settle", &[("operation", "settle"), ("member", name)]);
+        expect("mainstay.settle", &[("operation", "settle"), ("member", name), ("lsn", "0")]);
         expect("mainstay.apply", &[("operation", "apply"), ("member", name), ("lsn", lsn.as_str())]);
         expect("mainstay.check", &[("operation", "check"), ("member", name)]);
     }

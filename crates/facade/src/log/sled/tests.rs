@@ -135,6 +135,7 @@ async fn a_failed_sync_is_final_until_a_restart_and_loses_nothing_acked() {
     let directory = tempfile::tempdir().unwrap();
     let log = SledLog::open_with(LogOptions::new(directory.path()), failing_barrier).await.unwrap();
     log.append(vec![upsert(1, 10)]).await.unwrap();
+    assert!(log.failure().is_none());
     FAIL.store(true, Ordering::SeqCst);
     let failed = log.append(vec![upsert(2, 10)]).await.unwrap_err();
     assert_eq!(
@@ -144,6 +145,7 @@ async fn a_failed_sync_is_final_until_a_restart_and_loses_nothing_acked() {
     FAIL.store(false, Ordering::SeqCst);
     let refused = log.append(vec![upsert(3, 10)]).await.unwrap_err();
     assert_eq!((refused.kind(), refused.effect()), (ErrorKind::StorageFull, Effect::None));
+    assert_eq!(log.failure().unwrap().kind(), ErrorKind::StorageFull);
     assert_eq!(log.read(Lsn::ZERO, 1 << 20).await.unwrap().len(), 1, "reads go on");
     assert!(log.close().await.is_err());
     drop(log);
