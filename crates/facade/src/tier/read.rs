@@ -5,11 +5,12 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use mainstay_core::query::{check_limit, unique_ids};
+use mainstay_core::store::MAX_TIMEOUT;
 use mainstay_core::{
     CollectionName, Context, Disposition, Error, ErrorKind, Fields, Filter, Guarded, Hit, Lsn, Operation,
     PointId, Record, Result, ScrollPage, ScrollQuery, SearchQuery, VectorStore,
 };
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{sleep, timeout_at};
 use tracing::Instrument;
 
 use crate::answer::{Answer, ServiceLevel};
@@ -152,9 +153,11 @@ impl<'a> Reader<'a> {
         collection: &CollectionName,
         call: impl Fn(&'s Guard, Context) -> BoxFuture<'s, Result<T>>,
     ) -> Result<Answer<T>> {
-        let (span, started) = (spans::read(operation, collection), Instant::now());
-        let answer = self.ask_and_retry(operation, call).instrument(span.clone()).await;
-        self.tier.counts.read(operation, started.elapsed(), &answer);
+        let (cx, span) = (Context::within(self.deadline), spans::read(operation, collection));
+        let answer = self.ask_and_retry(cx, operation, call).instrument(span.clone()).await;
+        // The deadline says when the call began, which saves a look at the clock.
+        let began = cx.deadline - self.deadline.min(MAX_TIMEOUT);
+        self.tier.counts.read(operation, began.elapsed(), &answer);
         if let Ok(answer) = &answer {
             span.record("member", answer.served_by.as_str()).record("lsn", answer.cursor.0);
         }
@@ -163,10 +166,10 @@ impl<'a> Reader<'a> {
 
     async fn ask_and_retry<'s, T>(
         &'s self,
+        cx: Context,
         operation: Operation,
         call: impl Fn(&'s Guard, Context) -> BoxFuture<'s, Result<T>>,
     ) -> Result<Answer<T>> {
-        let cx = Context::within(self.deadline);
         self.tier.retries.earn();
         let mut retry = 0;
         loop {
