@@ -53,7 +53,7 @@ fn an_estimate_of_what_would_be_refused_exits_with_5_and_so_does_its_member() {
     shell.write("mainstay.toml", &format!("{TIER}max_memory = \"1MiB\"\n[log]\npath = \"data/log\"\n"));
     // It is also logged.
     let status = shell.run(&["status", "--format", "json"]);
-    status.expect(0);
+    status.expect(4);
     let status = status.value();
     assert_eq!(status["members"][0]["state"], "quarantined");
     assert!(status["members"][0]["last_error"].as_str().unwrap().contains("5000 points"), "{status}");

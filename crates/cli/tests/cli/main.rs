@@ -369,10 +369,10 @@ fn a_log_that_is_in_use_exits_with_4() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let config = Config::load_with_env(shell.path("mainstay.toml"), []).unwrap();
     let tier = runtime.block_on(Tier::open(config)).unwrap();
-    let error = shell.fails(4, &["status"]);
+    let error = shell.fails(4, &["collections", "list"]);
     assert_eq!(error["kind"], "unavailable", "{error}");
     runtime.block_on(tier.close()).unwrap();
-    shell.ok(&["status"]);
+    shell.ok(&["collections", "list"]);
 }
 
 #[test]

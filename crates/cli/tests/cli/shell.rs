@@ -172,6 +172,10 @@ pub struct Ran {
 }
 
 impl Ran {
+    pub fn succeeded(&self) -> bool {
+        self.output.status.success()
+    }
+
     pub fn stdout(&self) -> String {
         String::from_utf8(self.output.stdout.clone()).unwrap()
     }

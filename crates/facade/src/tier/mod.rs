@@ -309,8 +309,9 @@ impl Tier {
         let mut states = self.shared().changes.subscribe();
         let ready = states.wait_for(|_| {
             let conditions: Vec<_> = self.shared().members.iter().map(|member| member.condition()).collect();
+            let cannot = |state| matches!(state, MemberState::Down | MemberState::Quarantined);
             conditions.iter().any(|c| c.state == MemberState::Live)
-                || conditions.iter().all(|c| c.settled && c.state == MemberState::Down)
+                || conditions.iter().all(|c| c.settled && cannot(c.state))
         });
         // A deadline that passes leaves members on their way; the status tells.
         let _ = timeout(self.shared().options.deadline, ready).await;
