@@ -123,9 +123,9 @@ impl Graph {
         let graph = stats.graph_allocated.saturating_sub(stats.graph_reserved);
         let vectors = stats.vectors_allocated.saturating_sub(stats.vectors_reserved);
         let capacity = index.capacity();
-        // Soon the tables are copied into ones of twice the size.
-        let growing = if index.size() > capacity / 16 * 15 { table_bytes(capacity * 2) } else { 0 };
-        (graph + vectors + table_bytes(capacity) + growing + exact) as u64
+        // Tables that are nearly full count as those of twice the size that they are copied into soon.
+        let tables = if index.size() > capacity / 16 * 15 { capacity * 2 } else { capacity };
+        (graph + vectors + table_bytes(tables) + exact) as u64
     }
 
     /// About how many bytes a graph of so many vectors takes, with the exact vectors.

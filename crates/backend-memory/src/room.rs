@@ -12,8 +12,10 @@ use crate::heap;
 use crate::options::{MemoryOptions, WhenFull};
 use crate::recency::Clock;
 
-/// What the graph, the tables and the maps take beside what is in a point, at most.
-const BESIDE_A_POINT: u64 = 400;
+/// A node of a graph, in usearch's steps of 64 bytes; its tables are counted with the graph.
+const NODE: u64 = 240;
+/// A slot and an id in their tables, and the slot's body.
+const SLOT: u64 = 320;
 /// A partial store lets go this share of its points at once, so that it does not look for the oldest at each write.
 const LET_GO: usize = 8;
 
@@ -169,11 +171,11 @@ impl Room {
 pub fn most_bytes(point: &Point) -> u64 {
     let vectors = point.vectors.values().map(|vector| match vector {
         // Beside the numbers themselves a graph of f16.
-        Vector::Dense(values) => BESIDE_A_POINT + values.len() as u64 * 2,
+        Vector::Dense(values) => NODE + values.len() as u64 * 2,
         Vector::Sparse(_) => 0,
     });
     let body = heap::payload_bytes(&point.payload) + point.size_bytes();
-    vectors.sum::<u64>() + body as u64 + BESIDE_A_POINT
+    vectors.sum::<u64>() + body as u64 + SLOT
 }
 
 /// What a patch adds to one payload at most.
@@ -181,7 +183,7 @@ pub fn patch_bytes(patch: &PayloadPatch) -> u64 {
     match patch {
         // A payload that had nothing gets a body, and its table may double.
         PayloadPatch::Set(payload) | PayloadPatch::Overwrite(payload) => {
-            2 * heap::payload_bytes(payload) as u64 + BESIDE_A_POINT
+            2 * heap::payload_bytes(payload) as u64 + SLOT
         }
         PayloadPatch::Delete(_) => 0,
     }
