@@ -78,7 +78,7 @@ fn of_collection(options: &MemoryOptions, expected: &Expected) -> u64 {
             PointId::Uuid(_) => size_of::<(uuid::Uuid, u32)>(),
         } as u64;
     }
-    (graphs.sum::<u64>() + slots).saturating_add(scaled(
+    graphs.sum::<u64>().saturating_add(slots).saturating_add(scaled(
         bodies + ids + indexes.bytes(),
         *points,
         sample.len() as u64,

@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(read_order(&members, Lsn(0), Lsn(9), |i| i), [2, 1, 0]);
         assert_eq!((active(&members), bootstrap_source(&members, 1, Lsn(4))), (Some(2), Some(2)));
         members[2].state = Down;
-        assert_eq!(read_order(&members, Lsn(0), Lsn(9), |i| i), [1, 2, 0]);
+        assert_eq!(read_order(&members, Lsn(0), Lsn(9), |i| i), [2, 1, 0]);
         assert_eq!(bootstrap_source(&members, 1, Lsn(4)), None);
         assert_eq!(active(&members), Some(0), "its cursor acks writes, for want of another");
         assert_eq!(level(&members, 0), ServiceLevel::MemoryOnly, "it is not normal that a part serves");
