@@ -343,10 +343,10 @@ impl<'a> Reader<'a> {
             if timeout_at(cx.deadline, moved.changed()).await.is_err() {
                 return Err(Error::new(
                     ErrorKind::Unavailable,
-                    if self.at_least > Lsn::ZERO {
+                    if self.whole {
+                        "no member that has every point can answer by the deadline".to_owned()
+                    } else if self.at_least > Lsn::ZERO {
                         format!("no member that can answer reached entry {} by the deadline", self.at_least)
-                    } else if self.whole {
-                        "no member that has every point can answer".to_owned()
                     } else {
                         "no member can answer: each is being loaded or quarantined".to_owned()
                     },
