@@ -52,7 +52,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// What fewer than two members say of each other.
+    /// What is seen where no member has the collection.
     pub fn nothing(place: &Place) -> Self {
         let motion = Motion::after(&place.reference.name, Lsn::ZERO);
         Self { motion, states: BTreeMap::new(), upto: None, read: 0 }

@@ -266,7 +266,7 @@ impl<'a> Round<'a> {
     ) -> Result<Option<Seen>> {
         loop {
             let sides = self.sides_but(&scan.lost);
-            if sides.len() < 2 {
+            if sides.is_empty() {
                 return Ok(Some(Seen::nothing(place)));
             }
             match look::window(self.shared, place, &sides, range, deep).await? {
