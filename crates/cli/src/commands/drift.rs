@@ -92,39 +92,35 @@ fn text(report: &DriftReport) -> String {
 
 #[cfg(test)]
 mod tests {
-    use mainstay::{CollectionName, DriftKind, DriftedPoint, MemberDrift, MemberName};
+    use mainstay::{CollectionName, DriftKind, DriftedPoint};
     use serde_json::json;
 
     use super::*;
 
+    /// The report of a tier of two members, with points that the first lacks.
     fn report(missing: u64) -> DriftReport {
-        let collection = CollectionName::new("docs").unwrap();
-        let point = DriftedPoint { collection, id: 7.into(), kind: DriftKind::Missing };
-        let member = MemberDrift {
-            member: MemberName::new("primary"),
-            left_out: None,
-            points: 100,
-            deep_points: 10,
-            missing,
-            extra: 0,
-            other_version: 0,
-            other_content: 0,
-            first: vec![point; usize::try_from(missing.min(1)).unwrap()],
-            collections: Vec::new(),
-            repaired: missing,
-            reloaded: false,
-        };
-        DriftReport {
-            policy: DriftPolicy::LogWins,
-            started: std::time::UNIX_EPOCH,
-            took: Duration::from_secs(2),
-            collections: 1,
-            ranges: 1,
-            passed_over: Vec::new(),
-            too_many: Vec::new(),
-            unsettled: 0,
-            members: vec![member],
+        let tier = "[tier]\nmembers = [\"primary\", \"standby\"]\n[log]\npath = \":memory:\"\n";
+        let members = ["primary", "standby"].map(|name| format!("[members.{name}]\nbackend = \"memory\"\n"));
+        let config = Config::from_toml(&format!("{tier}{}", members.concat())).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let report = runtime.block_on(async {
+            let tier = Tier::open(config).await.unwrap();
+            tier.wait_caught_up(Duration::from_secs(60)).await.unwrap();
+            let report = tier.compare_members(&DriftConfig::default()).await.unwrap();
+            tier.close().await.unwrap();
+            (*report).clone()
+        });
+        with_missing(report, missing)
+    }
+
+    fn with_missing(mut report: DriftReport, missing: u64) -> DriftReport {
+        let member = &mut report.members[0];
+        (member.missing, member.repaired) = (missing, missing);
+        if missing > 0 {
+            let collection = CollectionName::new("docs").unwrap();
+            member.first = vec![DriftedPoint { collection, id: 7.into(), kind: DriftKind::Missing }];
         }
+        report
     }
 
     #[test]

@@ -577,7 +577,7 @@ async fn random_drift(seed: u64, policy: DriftPolicy) {
     let acked = Acked::default();
     let writers: Vec<_> = (0..3)
         .map(|writer| {
-            let ids = writer * 8..(writer + 1) * 8;
+            let ids = writer * 100..(writer + 1) * 100;
             tokio::spawn(write(three.tier.clone(), seed * 10 + writer, ids, Arc::clone(&acked), until))
         })
         .collect();
@@ -585,9 +585,9 @@ async fn random_drift(seed: u64, policy: DriftPolicy) {
     // Where the log ended when somebody last changed the point: a write before that may be gone by their doing.
     let mut changed: BTreeMap<u64, Lsn> = BTreeMap::new();
     while Instant::now() < until {
-        for _ in 0..rng.random_range(0..4) {
-            let own = rng.random_bool(0.5);
-            let id = if own { rng.random_range(0..24) } else { rng.random_range(100..110) };
+        for _ in 0..rng.random_range(0..60) {
+            let own = rng.random_bool(0.9);
+            let id = if own { rng.random_range(0..300) } else { rng.random_range(1_000..1_010) };
             let (x, kind) = (1_000.0 + rng.random::<f32>(), rng.random_range(0..3));
             let mut held = None;
             tamper(&three.stores[target], |records| {
