@@ -96,7 +96,7 @@ use self::metrics::Publisher;
 use crate::answer::{Answer, MemberName, Written};
 use crate::backends;
 use crate::catalog::Catalog;
-use crate::config::{Ack, Config, DriftConfig, HedgeAfter, ReadPolicy, RetryConfig, ShadowConfig};
+use crate::config::{Config, DriftConfig};
 use crate::log::Log;
 use applier::{Applier, Pace};
 use counts::{Counts, WriteOperation};
