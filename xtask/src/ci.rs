@@ -64,14 +64,15 @@ fn step(name: &str, again: &str, work: impl FnOnce() -> Result<()>) -> Result<()
     Ok(())
 }
 
-/// Every set of backends.
+/// Every set of backends, and LanceDB in object stores.
 fn combinations() -> Vec<String> {
     let sets = 0..1_usize << BACKENDS.len();
-    sets.map(|set| {
+    let backends = sets.map(|set| {
         let chosen = BACKENDS.iter().enumerate().filter(|(at, _)| set >> at & 1 == 1);
         chosen.map(|(_, backend)| *backend).collect::<Vec<_>>().join(",")
-    })
-    .collect()
+    });
+    // Only LanceDB's own code asks for it, so alone and with everything will do.
+    backends.chain(["lance-cloud".to_owned()]).collect()
 }
 
 /// One combination of features of the command, and so of the facade under it, resolved alone.
@@ -86,15 +87,26 @@ fn alone(features: &str) -> Result<()> {
 fn combination(features: &str) -> Result<()> {
     let mut command = cargo::cargo()?;
     command.args(["clippy", "--locked", "--no-default-features"]);
-    for package in
-        ["mainstay", "mainstay-cli", "mainstay-core", "mainstay-memory", "mainstay-qdrant", "xtask"]
-    {
+    for package in [
+        "mainstay",
+        "mainstay-cli",
+        "mainstay-core",
+        "mainstay-lance",
+        "mainstay-memory",
+        "mainstay-qdrant",
+        "xtask",
+    ] {
         command.args(["--package", package]);
     }
     let backends = features.split(',').filter(|feature| !feature.is_empty());
     let chosen =
         backends.flat_map(|backend| [format!("mainstay/{backend}"), format!("mainstay-cli/{backend}")]);
-    let anchors = ["mainstay-core/conformance", "mainstay-qdrant/server", "mainstay-qdrant/edge"];
+    let anchors = [
+        "mainstay-core/conformance",
+        "mainstay-lance/cloud",
+        "mainstay-qdrant/server",
+        "mainstay-qdrant/edge",
+    ];
     let all: Vec<String> = chosen.chain(anchors.map(str::to_owned)).collect();
     cargo::succeed(command.args(["--features", &all.join(","), "--", "-D", "warnings"]))
 }
@@ -132,7 +144,16 @@ fn absences() -> Result<()> {
             &["--no-default-features", "--features", "qdrant"],
             &["arrow-array", "lance", "lancedb", "datafusion", "usearch", "qdrant-edge"],
         ),
-        ("mainstay", &["--no-default-features", "--features", "lance"], &["tonic", "qdrant-edge", "usearch"]),
+        (
+            "mainstay",
+            &["--no-default-features", "--features", "lance"],
+            &["tonic", "qdrant-edge", "usearch", "quick-xml", "rustls-platform-verifier"],
+        ),
+        (
+            "mainstay",
+            &["--no-default-features", "--features", "lance-cloud"],
+            &["aws-config", "aws-lc-sys", "opendal", "usearch"],
+        ),
         (
             "mainstay",
             &["--no-default-features", "--features", "qdrant-edge"],

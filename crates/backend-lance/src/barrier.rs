@@ -86,9 +86,19 @@ fn list(
     Ok(())
 }
 
+/// The name of a table's directory.
+pub(crate) fn table_directory(table: &str) -> String {
+    format!("{table}.{TABLE_EXTENSION}")
+}
+
 /// The directory of a table.
 pub(crate) fn table_path(base: &Path, table: &str) -> PathBuf {
-    base.join(format!("{table}.{TABLE_EXTENSION}"))
+    base.join(table_directory(table))
+}
+
+/// The table whose files are in a directory of this name.
+pub(crate) fn table_of_directory(name: &str) -> Option<&str> {
+    name.rsplit_once('.').and_then(|(table, extension)| (extension == TABLE_EXTENSION).then_some(table))
 }
 
 /// The tables in a directory; what earlier removals left behind is deleted.
@@ -100,7 +110,7 @@ pub(crate) fn list_tables(base: &Path) -> Result<Vec<String>> {
         let Ok(name) = entry.file_name().into_string() else { continue };
         if name.starts_with(TRASH_PREFIX) {
             fs::remove_dir_all(entry.path()).map_err(|e| error::io("deleting a removed table", e))?;
-        } else if let Some((table, TABLE_EXTENSION)) = name.rsplit_once('.') {
+        } else if let Some(table) = table_of_directory(&name) {
             tables.push(table.to_owned());
         }
     }
@@ -125,10 +135,7 @@ pub(crate) fn remove_table(base: &Path, table: &str) -> Result<()> {
 pub(crate) fn roll_back(base: &Path, table: &str, version: u64) -> Result<()> {
     let versions = table_path(base, table).join("_versions");
     let missing = || {
-        error::corrupt(format!(
-            "version {version} of table {table} is missing; restore the directory from a backup, \
-             or empty it to have the store filled again"
-        ))
+        error::corrupt(format!("version {version} of table {table} is missing; {}", error::RESTORE_OR_EMPTY))
     };
     let entries = match fs::read_dir(&versions) {
         Err(e) if e.kind() == IoKind::NotFound => return Err(missing()),
@@ -156,7 +163,7 @@ pub(crate) fn roll_back(base: &Path, table: &str, version: u64) -> Result<()> {
 
 /// The version that a manifest's name speaks of, in LanceDB's old naming (`7.manifest`) or its new one
 /// (20 digits, counted down from the largest number, so that the newest sorts first).
-fn manifest_version(name: &str) -> Option<u64> {
+pub(crate) fn manifest_version(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".manifest")?;
     let number: u64 = digits.parse().ok()?;
     Some(if digits.len() == 20 { u64::MAX - number } else { number })

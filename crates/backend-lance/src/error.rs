@@ -6,6 +6,11 @@ use std::io;
 use lance_core::Error as LanceError;
 use lancedb::Error as NativeError;
 use mainstay_core::{Error, ErrorKind};
+use object_store::Error as ObjectError;
+
+/// What helps against damage.
+pub(crate) const RESTORE_OR_EMPTY: &str =
+    "restore the store from a backup, or empty it to have it filled again";
 
 /// An error of LanceDB while doing `what`.
 pub(crate) fn native(what: &'static str) -> impl Fn(NativeError) -> Error {
@@ -18,6 +23,11 @@ pub(crate) fn native(what: &'static str) -> impl Fn(NativeError) -> Error {
 /// An error of the file system while doing `what`.
 pub(crate) fn io(what: &str, error: io::Error) -> Error {
     Error::new(io_kind(error.kind()), format!("{what}: {error}")).with_source(error)
+}
+
+/// An error of the object store while doing `what`.
+pub(crate) fn object(what: &str) -> impl Fn(ObjectError) -> Error {
+    move |error| Error::new(object_kind(&error), format!("{what}: {error}")).with_source(error)
 }
 
 /// An error of a batch that does not have the columns it was asked for.
@@ -42,6 +52,18 @@ fn io_kind(kind: io::ErrorKind) -> ErrorKind {
     }
 }
 
+/// What an object store says. It tries again by itself what may pass.
+fn object_kind(error: &ObjectError) -> ErrorKind {
+    match error {
+        ObjectError::PermissionDenied { .. } | ObjectError::Unauthenticated { .. } => ErrorKind::Unauthorized,
+        ObjectError::NotSupported { .. } | ObjectError::NotImplemented { .. } => ErrorKind::Unsupported,
+        ObjectError::InvalidPath { .. } | ObjectError::UnknownConfigurationKey { .. } => ErrorKind::Invalid,
+        // A server that does not answer or answers with an error, an object or a bucket that is gone, one that
+        // somebody else wrote first.
+        _ => ErrorKind::Unavailable,
+    }
+}
+
 /// Looks down the chain of causes; what the file system says goes before what LanceDB makes of it.
 fn kind_of(error: &(dyn StdError + 'static)) -> ErrorKind {
     let mut kind = None;
@@ -52,6 +74,8 @@ fn kind_of(error: &(dyn StdError + 'static)) -> ErrorKind {
             if error.kind() != io::ErrorKind::Other {
                 return io_kind(error.kind());
             }
+        } else if let Some(error) = error.downcast_ref::<ObjectError>() {
+            return object_kind(error);
         } else if let Some(error) = error.downcast_ref::<LanceError>() {
             kind = lance_kind(error).or(kind);
         } else if let Some(error) = error.downcast_ref::<NativeError>() {

@@ -1,4 +1,4 @@
-//! The LanceDB store: one table per collection in a directory on local disk.
+//! The LanceDB store: one table per collection, in a directory on local disk or in an object store.
 //!
 //! LanceDB's commits on local disk do not reach the disk by themselves. So the store keeps a
 //! *record* (`mainstay.json`) beside the tables: the position, and for every table the version that
@@ -6,14 +6,20 @@
 //! rolled back to the versions of the record and the log replays the rest; whatever a crash left
 //! half-written after the last flush is never read.
 //!
+//! In an object store what was answered is durable, and nothing is locked. There the record is the fence: it
+//! is replaced only in place of the one last seen, so of two processes that both think they have the store one
+//! fails at its next flush. The other one never takes what the first still commits for its own.
+//!
 //! | module | idea |
 //! |---|---|
 //! | [`config`](LanceOptions) | options |
 //! | `store` | [`LanceStore`]: the `VectorStore` over a session |
 //! | `shared` | the open session and who writes to it, for calls and maintenance |
-//! | `session` | what is open: the root, its tables, the position |
+//! | `session` | what is open: the place, its tables, the position |
+//! | `place` | the two kinds of places, and what a session asks of either |
+//! | `objects` | a prefix of an object store: who has it, the record as the fence, commits above our own only |
 //! | `root` | the directory: identity, lock, and writes that follow it when it is renamed |
-//! | `position` | the record file |
+//! | `position` | the record |
 //! | `barrier` | making files durable, and rolling back to what was durable |
 //! | `effects` | a run of entries folded into one change per point |
 //! | `table` | one collection incarnation in one table |
@@ -25,7 +31,8 @@
 //!
 //! # Invariants
 //! - The record is written after a barrier that covers the data it speaks of.
-//! - One process owns a directory (a lock file), and one task at a time writes to it.
+//! - One process owns a place (a directory by a lock file, an object store by the record), and one task at a
+//!   time writes to it.
 //! - A filter in columns accepts at least what the filter accepts; [`Filter::accepts`] decides.
 //!
 //! [`Filter::accepts`]: mainstay_core::Filter::accepts
@@ -39,6 +46,8 @@ mod error;
 mod filter;
 mod layout;
 mod maintenance;
+mod objects;
+mod place;
 mod position;
 mod read;
 mod root;
@@ -50,5 +59,5 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use config::LanceOptions;
+pub use config::{LanceOptions, StorageOptions};
 pub use store::LanceStore;

@@ -95,7 +95,9 @@ async fn compact(inner: &Arc<Inner>, session: &Arc<Session>, table: &Arc<Collect
     if session.flush().await?.is_none() && !session.progress().restoring {
         return Ok(());
     }
-    table.remove_old_versions(inner.options.keep_versions).await
+    // Whoever lost an object store notices here at the latest, and removes nothing.
+    session.confirm().await.inspect_err(|e| inner.lose_if_ended(session, e))?;
+    table.remove_old_versions(inner.options.keep_versions, session.recorded(&table.name)).await
 }
 
 async fn build_indexes(

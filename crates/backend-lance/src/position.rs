@@ -1,7 +1,7 @@
 //! The record: what the store durably holds.
 //!
-//! One small file, replaced whole: JSON on the first line, the CRC-32 of that line in hex on the
-//! second. It is written after a barrier that covers what it speaks of.
+//! One small file or object, replaced whole: JSON on the first line, the CRC-32 of that line in hex on
+//! the second. It is written after a barrier that covers what it speaks of.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
@@ -31,6 +31,17 @@ pub(crate) struct StoreRecord {
     pub position: Option<Position>,
     /// The tables that belong to the position, each with its LanceDB version.
     pub tables: BTreeMap<String, u64>,
+    /// Who has the store. A directory has a lock for that, and an object store nothing but this.
+    pub holder: Option<Holder>,
+}
+
+/// Who has a store open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Holder {
+    /// Tells it from every other one.
+    pub id: Uuid,
+    /// What people know it by.
+    pub name: String,
 }
 
 /// What tells one written record from another without reading it.
@@ -64,7 +75,7 @@ impl Stamp {
 impl StoreRecord {
     /// The record of a new, empty store.
     pub(crate) fn new() -> Self {
-        Self { store: Uuid::new_v4(), sequence: 0, position: None, tables: BTreeMap::new() }
+        Self { store: Uuid::new_v4(), sequence: 0, position: None, tables: BTreeMap::new(), holder: None }
     }
 
     /// Reads the record of a directory; `None` if there is none.
@@ -76,12 +87,7 @@ impl StoreRecord {
             Err(e) if e.kind() == IoKind::NotFound => return Ok(None),
             Err(e) => return Err(error::io("reading the record", e)),
         };
-        let record = Self::parse(&text).map_err(|why| {
-            error::corrupt(format!(
-                "{RECORD_FILE} of the LanceDB store is damaged ({why}); restore the directory from a backup, \
-                 or empty it to have the store filled again"
-            ))
-        })?;
+        let record = Self::read_text(&text)?;
         Ok(stamp.map(|stamp| (record, stamp)))
     }
 
@@ -100,16 +106,30 @@ impl StoreRecord {
         write().map_err(|e| error::io("writing the record", e))
     }
 
-    fn print(&self) -> String {
+    /// Reads what [`print`](Self::print) wrote.
+    pub(crate) fn read_text(text: &str) -> Result<Self> {
+        Self::parse(text).map_err(|why| {
+            error::corrupt(format!(
+                "{RECORD_FILE} of the LanceDB store is damaged ({why}); {}",
+                error::RESTORE_OR_EMPTY
+            ))
+        })
+    }
+
+    /// The text of the record.
+    pub(crate) fn print(&self) -> String {
         let position = self.position.as_ref().map(document::position_to_json);
-        let line = json!({
+        let mut value = json!({
             "format": FORMAT,
             "store": self.store.to_string(),
             "sequence": self.sequence,
             "position": position,
             "tables": self.tables,
-        })
-        .to_string();
+        });
+        if let Some(holder) = &self.holder {
+            value["holder"] = json!({ "id": holder.id.to_string(), "name": holder.name });
+        }
+        let line = value.to_string();
         format!("{line}\n{:08x}\n", crc32fast::hash(line.as_bytes()))
     }
 
@@ -128,6 +148,13 @@ impl StoreRecord {
             position => Some(document::position_from_json(position)?),
         };
         let tables = value["tables"].as_object().ok_or("it names no tables")?;
+        let holder = match &value["holder"] {
+            Value::Null => None,
+            holder => Some(Holder {
+                id: uuid(&holder["id"]).ok_or("its holder's id is no UUID")?,
+                name: holder["name"].as_str().ok_or("its holder has no name")?.to_owned(),
+            }),
+        };
         let tables: Option<BTreeMap<String, u64>> =
             tables.iter().map(|(name, version)| Some((name.clone(), version.as_u64()?))).collect();
         Ok(Self {
@@ -135,6 +162,7 @@ impl StoreRecord {
             sequence: value["sequence"].as_u64().ok_or("its sequence is no number")?,
             position,
             tables: tables.ok_or("a table's version is no number")?,
+            holder,
         })
     }
 }
@@ -151,6 +179,7 @@ mod tests {
             position: Some(Position { log, lsn: Lsn(u64::MAX), hash: EntryHash([0xa5; 32]) }),
             tables: [("t1-c".to_owned(), 12)].into(),
             sequence: 9,
+            holder: Some(Holder { id: Uuid::from_u128(5), name: "process 1 on \"x\"".to_owned() }),
             ..StoreRecord::new()
         }
     }

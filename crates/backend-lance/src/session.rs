@@ -1,7 +1,6 @@
-//! What is open: the directory, its tables, the position.
+//! What is open: the place, its tables, the position.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,22 +9,19 @@ use lancedb::Connection;
 use mainstay_core::{CollectionName, CollectionRef, CollectionSpec, Error, Lsn, Position, Record, Result};
 use parking_lot::{Mutex, RwLock};
 
-use crate::barrier::{Barrier, list_tables, remove_table, roll_back, sync_directory};
-use crate::error::{self, native};
 use crate::layout::Layout;
+use crate::place::{Location, Place};
 use crate::position::StoreRecord;
-use crate::root::Root;
 use crate::table::CollectionTable;
 
-/// The store as it is open now. When the directory changes underneath, the session ends and another
-/// one begins with what the directory says.
+/// The store as it is open now. When the place changes underneath, the session ends and another
+/// one begins with what the place says.
 pub(crate) struct Session {
-    root: Arc<Root>,
+    place: Arc<Place>,
     connection: Connection,
     tables: RwLock<BTreeMap<CollectionName, Arc<CollectionTable>>>,
     progress: Mutex<Progress>,
-    barrier: Arc<Barrier>,
-    /// The record on disk.
+    /// The record in place.
     record: Mutex<StoreRecord>,
     /// Whether anything was written since the last flush.
     dirty: AtomicBool,
@@ -40,47 +36,24 @@ pub(crate) struct Progress {
 }
 
 impl Session {
-    /// Opens a directory and goes back to what was durable.
-    pub(crate) async fn open(path: &Path, create: bool) -> Result<Self> {
-        let path = path.to_owned();
-        let (root, record) = tokio::task::spawn_blocking(move || {
-            let (root, record) = Root::open(&path, create)?;
-            for table in list_tables(root.base())? {
-                match record.tables.get(&table) {
-                    Some(version) => roll_back(root.base(), &table, *version)?,
-                    None => remove_table(root.base(), &table)?,
-                }
-            }
-            Ok((root, record))
-        })
-        .await
-        .map_err(error::task)??;
-        let uri = root.base().to_str().ok_or_else(|| {
-            Error::invalid(format!("the directory {} has a name that is no UTF-8", root.base().display()))
-        })?;
-        let connection =
-            Box::pin(lancedb::connect(uri).execute()).await.map_err(native("opening the directory"))?;
-        let root = Arc::new(root);
-        let mut tables = BTreeMap::new();
+    /// Opens a place and goes back to what was durable.
+    pub(crate) async fn open(location: &Location, first: bool) -> Result<Self> {
+        let (place, record) = Place::open(location, first).await?;
+        let place = Arc::new(place);
+        let connection = place.connect().await?;
+        let (mut tables, mut went_back) = (BTreeMap::new(), false);
         for (name, version) in &record.tables {
-            if !crate::barrier::table_path(root.base(), name).is_dir() {
-                return Err(error::corrupt(format!(
-                    "table {name} is missing; restore the directory from a backup, or empty it to have the \
-                     store filled again"
-                )));
-            }
-            let table = Box::pin(CollectionTable::open(&connection, &root, name)).await?;
-            if table.lance_version().await? != *version {
-                return Err(error::corrupt(format!("table {name} is not at version {version}")));
-            }
+            let native = Box::pin(place.open_table(&connection, name, *version)).await?;
+            let table = Box::pin(CollectionTable::open(native, &place, name)).await?;
+            went_back |= table.lance_version().await? != *version;
             // What was rolled back left files behind, and they may be what fills the disk.
-            if let Err(e) = table.remove_old_versions(Duration::ZERO).await {
+            if let Err(e) = table.remove_old_versions(Duration::ZERO, Some(*version)).await {
                 tracing::warn!(error = %e, "files of versions that are gone stay for now");
             }
             tables.insert(table.layout.spec.name.clone(), Arc::new(table));
         }
         Ok(Self {
-            root,
+            place,
             connection,
             tables: RwLock::new(tables),
             // Tables without a position are a load that was cut short.
@@ -88,19 +61,35 @@ impl Session {
                 position: record.position,
                 restoring: record.position.is_none() && !record.tables.is_empty(),
             }),
-            barrier: Arc::default(),
             record: Mutex::new(record),
-            dirty: AtomicBool::new(false),
+            // Then the next record had better name the version that we went back by.
+            dirty: AtomicBool::new(went_back),
         })
     }
 
     pub(crate) fn verify(&self) -> Result<()> {
-        self.root.verify()
+        self.place.verify()
     }
 
-    /// Gives the directory back.
+    /// Asks the place whether it is still ours.
+    pub(crate) async fn confirm(&self) -> Result<()> {
+        self.place.confirm().await
+    }
+
+    /// Gives the place up.
     pub(crate) fn release(&self) {
-        self.root.release();
+        self.place.release();
+    }
+
+    /// Gives the place back for whoever wants it next.
+    pub(crate) async fn give_back(&self) {
+        let record = self.record.lock().clone();
+        self.place.give_back(&StoreRecord { sequence: record.sequence + 1, ..record }).await;
+    }
+
+    /// The version of a table that the record names.
+    pub(crate) fn recorded(&self, table: &str) -> Option<u64> {
+        self.record.lock().tables.get(table).copied()
     }
 
     pub(crate) fn progress(&self) -> Progress {
@@ -144,7 +133,7 @@ impl Session {
         }
         self.touch();
         let layout = Layout::new(spec, incarnation);
-        let table = Box::pin(CollectionTable::create(&self.connection, &self.root, layout)).await?;
+        let table = Box::pin(CollectionTable::create(&self.connection, &self.place, layout)).await?;
         self.tables.write().insert(spec.name.clone(), Arc::new(table));
         Ok(())
     }
@@ -158,8 +147,7 @@ impl Session {
         if record.tables.remove(&table.name).is_some() {
             self.write_record(record).await?;
         }
-        let (base, name) = (self.root.base().to_owned(), table.name.clone());
-        tokio::task::spawn_blocking(move || remove_table(&base, &name)).await.map_err(error::task)?
+        self.place.remove_table(&table.name).await
     }
 
     /// Forgets everything; durably, before anything is removed.
@@ -216,18 +204,8 @@ impl Session {
             tables.insert(table.name.clone(), table.lance_version().await?);
         }
         let record = self.record.lock().clone();
-        let changed: Vec<String> = tables
-            .iter()
-            .filter(|(name, version)| record.tables.get(*name) != Some(version))
-            .map(|(name, _)| name.clone())
-            .collect();
-        let (root, barrier) = (self.root.clone(), self.barrier.clone());
-        tokio::task::spawn_blocking(move || {
-            changed.iter().try_for_each(|table| barrier.sync(root.base(), table))?;
-            sync_directory(root.base())
-        })
-        .await
-        .map_err(error::task)??;
+        let changed = tables.iter().filter(|(name, version)| record.tables.get(*name) != Some(version));
+        self.place.sync(changed.map(|(name, version)| (name.clone(), *version)).collect()).await?;
         self.write_record(StoreRecord { position, tables, ..record }).await?;
         self.verify()?;
         self.set_progress(Progress { position, restoring: position.is_none() });
@@ -236,8 +214,7 @@ impl Session {
 
     async fn write_record(&self, record: StoreRecord) -> Result<()> {
         let record = StoreRecord { sequence: record.sequence + 1, ..record };
-        let (root, written) = (self.root.clone(), record.clone());
-        tokio::task::spawn_blocking(move || root.write_record(&written)).await.map_err(error::task)??;
+        self.place.write_record(&record).await?;
         *self.record.lock() = record;
         Ok(())
     }

@@ -1,6 +1,5 @@
 //! What the calls of a store and its maintenance share: the open session and who writes to it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use mainstay_core::store::closed;
@@ -12,12 +11,13 @@ use tokio::sync::Notify;
 
 use crate::config::LanceOptions;
 use crate::effects::{apply_entries, check_spec};
+use crate::place::Location;
 use crate::session::{Progress, Session};
 
 /// What the calls and the maintenance task share.
 pub(crate) struct Inner {
     pub options: LanceOptions,
-    path: PathBuf,
+    location: Location,
     state: Mutex<State>,
     /// Held by whoever writes.
     pub writer: Arc<tokio::sync::Mutex<()>>,
@@ -29,7 +29,7 @@ pub(crate) struct Inner {
 
 enum State {
     Open(Arc<Session>),
-    /// The directory changed or a write failed; the next `position` opens it again.
+    /// The place changed or a write failed; the next `position` opens it again.
     Lost(String),
     Closed,
 }
@@ -45,10 +45,10 @@ pub(crate) enum OwnedStep {
 }
 
 impl Inner {
-    pub(crate) fn new(options: LanceOptions, path: PathBuf, session: Session) -> Self {
+    pub(crate) fn new(options: LanceOptions, location: Location, session: Session) -> Self {
         Self {
             options,
-            path,
+            location,
             state: Mutex::new(State::Open(Arc::new(session))),
             writer: Arc::default(),
             indexing: tokio::sync::Mutex::default(),
@@ -56,7 +56,7 @@ impl Inner {
         }
     }
 
-    /// Ends the session for good and answers it, so that its directory can be given back.
+    /// Ends the session for good and answers it, so that its place can be given back.
     pub(crate) fn close(&self) -> Option<Arc<Session>> {
         match std::mem::replace(&mut *self.state.lock(), State::Closed) {
             State::Open(session) => Some(session),
@@ -64,7 +64,7 @@ impl Inner {
         }
     }
 
-    /// What is open, if the directory is still the one that was opened.
+    /// What is open, if the place is still the one that was opened as far as is known without asking.
     pub(crate) fn session(&self) -> Result<Arc<Session>> {
         let session = match &*self.state.lock() {
             State::Open(session) => session.clone(),
@@ -84,7 +84,7 @@ impl Inner {
     pub(crate) fn lose(&self, session: &Arc<Session>, why: &Error) {
         let mut state = self.state.lock();
         if matches!(&*state, State::Open(open) if Arc::ptr_eq(open, session)) {
-            tracing::warn!(error = %why, "the LanceDB store is re-read from its directory");
+            tracing::warn!(error = %why, "the LanceDB store is opened again before it is believed");
             *state = State::Lost(why.to_string());
             session.release();
         }
@@ -103,7 +103,20 @@ impl Inner {
         matches!(&*self.state.lock(), State::Closed)
     }
 
-    /// Opens the directory again if it was lost.
+    /// What is open, after an object store was asked whether it still is.
+    pub(crate) async fn confirm(&self) -> Result<()> {
+        let session = self.session()?;
+        session.confirm().await.inspect_err(|e| self.lose_if_ended(&session, e))
+    }
+
+    /// Ends a session whose place says that it is over; one that only gave no answer goes on.
+    pub(crate) fn lose_if_ended(&self, session: &Arc<Session>, why: &Error) {
+        if session.verify().is_err() {
+            self.lose(session, why);
+        }
+    }
+
+    /// Opens the place again if it was lost.
     pub(crate) async fn reopen(&self) -> Result<Arc<Session>> {
         let _indexing = self.indexing.lock().await;
         match self.session() {
@@ -111,7 +124,7 @@ impl Inner {
             Err(e) if self.is_closed() => return Err(e),
             Err(_) => {}
         }
-        let session = Arc::new(Box::pin(Session::open(&self.path, false)).await?);
+        let session = Arc::new(Box::pin(Session::open(&self.location, false)).await?);
         let mut state = self.state.lock();
         if matches!(&*state, State::Closed) {
             return Err(closed());

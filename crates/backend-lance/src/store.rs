@@ -15,11 +15,12 @@ use tokio::task::JoinHandle;
 use crate::config::LanceOptions;
 use crate::error;
 use crate::maintenance;
+use crate::place::Location;
 use crate::session::Session;
 use crate::shared::{Inner, OwnedStep};
 use crate::table::CollectionTable;
 
-/// A store in a directory on local disk, kept by LanceDB.
+/// A store in a directory on local disk or in an object store, kept by LanceDB.
 ///
 /// ```no_run
 /// # async fn open() -> mainstay_core::Result<()> {
@@ -34,18 +35,30 @@ pub struct LanceStore {
 }
 
 impl LanceStore {
-    /// Opens the store in a directory, or makes a new one there. What an earlier process wrote after
+    /// Opens the store at its place, or makes a new one there. What an earlier process wrote after
     /// its last flush is dropped; [`position`](VectorStore::position) says where the store stands.
     ///
+    /// A directory that another process has is refused. An object store has no locks: it is taken over, and the
+    /// earlier process loses it.
+    ///
     /// # Errors
-    /// `Invalid` for bad options or a directory that holds something else, `Unsupported` for an
-    /// object store, `Unavailable` if the directory cannot be used or another process has it,
-    /// `Corrupt` if it is damaged.
+    /// `Invalid` for bad options or a place that holds something else, `Unsupported` for an object
+    /// store without the cargo feature `cloud` or one that does not keep conditional writes, `Unavailable` if
+    /// the place cannot be used or another process has the directory, `Unauthorized` for credentials that do
+    /// not suffice, `Corrupt` if the store is damaged.
     pub async fn open(options: LanceOptions) -> Result<Self> {
         options.check()?;
-        let path = options.path()?;
-        let session = Box::pin(Session::open(&path, true)).await.map_err(|e| e.with_operation("open"))?;
-        let inner = Arc::new(Inner::new(options, path, session));
+        let location = options.location()?;
+        Self::open_at(options, location).await.map_err(|e| e.with_operation("open"))
+    }
+
+    /// Opens the store at a place that the options need not name.
+    pub(crate) async fn open_at(options: LanceOptions, location: Location) -> Result<Self> {
+        if let Location::Objects(bucket) = &location {
+            bucket.probe().await?;
+        }
+        let session = Box::pin(Session::open(&location, true)).await?;
+        let inner = Arc::new(Inner::new(options, location, session));
         let task = inner.options.maintenance.then(|| maintenance::spawn(&inner));
         Ok(Self { inner, maintenance: Mutex::new(task) })
     }
@@ -88,15 +101,19 @@ impl LanceStore {
         operation: &'static str,
         work: impl Future<Output = Result<T>> + Send,
     ) -> Result<T> {
-        let answer = with_deadline(cx, work).await;
-        answer.map_err(|e| {
-            // A missing file is the directory's fault if the directory is not ours any more.
-            match self.inner.session() {
-                Err(lost) if !matches!(e.kind(), ErrorKind::Timeout) => lost,
-                _ => e,
-            }
-            .with_operation(operation)
-        })
+        let error = match with_deadline(cx, work).await {
+            Ok(answer) => return Ok(answer),
+            Err(e) => e,
+        };
+        // A missing file is the place's fault if the place is not ours any more.
+        if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Corrupt | ErrorKind::Internal) {
+            let _ = with_deadline(cx, self.inner.confirm()).await;
+        }
+        let error = match self.inner.session() {
+            Err(lost) if error.kind() != ErrorKind::Timeout => lost,
+            _ => error,
+        };
+        Err(error.with_operation(operation))
     }
 }
 
@@ -112,6 +129,10 @@ impl LanceStore {
         use lancedb::query::ExecutableQuery;
         let table = self.inner.session().unwrap().table(name).unwrap();
         table.native().query().nearest_to(vector).unwrap().explain_plan(true).await.unwrap()
+    }
+
+    pub(crate) fn native_table(&self, name: &CollectionName) -> Arc<CollectionTable> {
+        self.inner.session().unwrap().table(name).unwrap()
     }
 
     pub(crate) fn is_indexed(&self, name: &CollectionName) -> bool {
@@ -239,8 +260,8 @@ impl VectorStore for LanceStore {
         Ok(session.tables().into_iter().map(info).collect())
     }
 
-    async fn ping(&self, _cx: &Context) -> Result<()> {
-        self.inner.session().map(drop).map_err(|e| e.with_operation("ping"))
+    async fn ping(&self, cx: &Context) -> Result<()> {
+        with_deadline(cx, self.inner.confirm()).await.map_err(|e| e.with_operation("ping"))
     }
 
     async fn close(&self, cx: &Context) -> Result<()> {
@@ -260,7 +281,13 @@ impl VectorStore for LanceStore {
             let _ = with_deadline(cx, ended).await;
         }
         if let Some(session) = session {
-            session.release();
+            let given_back = async {
+                session.give_back().await;
+                Ok(())
+            };
+            if with_deadline(cx, given_back).await.is_err() {
+                session.release();
+            }
         }
         flushed.map(drop).map_err(|e| e.with_operation("close"))
     }

@@ -9,7 +9,6 @@ use arrow_array::{RecordBatch, RecordBatchIterator};
 use futures::TryStreamExt;
 use lancedb::expr::DfExpr;
 use lancedb::query::{ExecutableQuery, QueryBase, Select};
-use lancedb::table::OptimizeAction;
 use lancedb::{Connection, Table};
 use mainstay_core::{Error, ErrorKind, Fields, Lsn, Point, PointId, Record, Result};
 use parking_lot::RwLock;
@@ -18,7 +17,7 @@ use crate::convert::{keys, to_batch, to_records};
 use crate::error::native;
 use crate::filter::with_ids;
 use crate::layout::{ID, Layout, VERSION};
-use crate::root::Root;
+use crate::place::Place;
 
 /// Most ids that one statement names.
 pub(crate) const MAX_IDS_PER_STATEMENT: usize = 8_192;
@@ -36,8 +35,8 @@ pub(crate) struct CollectionTable {
     pub layout: Layout,
     pub name: String,
     table: Table,
-    /// The table's path goes through its handle, which must stay open as long.
-    _root: Arc<Root>,
+    /// The path of a table in a directory goes through its handle, which must stay open as long.
+    place: Arc<Place>,
     ids: RwLock<BTreeMap<PointId, Lsn>>,
     /// Commits since the last compaction.
     pub commits: AtomicUsize,
@@ -50,8 +49,8 @@ pub(crate) struct CollectionTable {
 }
 
 impl CollectionTable {
-    pub(crate) async fn create(connection: &Connection, root: &Arc<Root>, layout: Layout) -> Result<Self> {
-        let name = layout.table_name();
+    pub(crate) async fn create(connection: &Connection, place: &Arc<Place>, layout: Layout) -> Result<Self> {
+        let name = place.table_name(&layout);
         let table = connection
             .create_empty_table(&name, layout.schema.clone())
             .execute()
@@ -63,7 +62,7 @@ impl CollectionTable {
             layout,
             name,
             table,
-            _root: root.clone(),
+            place: place.clone(),
             ids: RwLock::default(),
             commits: AtomicUsize::new(0),
             indexed: AtomicBool::new(false),
@@ -72,8 +71,7 @@ impl CollectionTable {
         })
     }
 
-    pub(crate) async fn open(connection: &Connection, root: &Arc<Root>, name: &str) -> Result<Self> {
-        let table = connection.open_table(name).execute().await.map_err(native("opening a table"))?;
+    pub(crate) async fn open(table: Table, place: &Arc<Place>, name: &str) -> Result<Self> {
         let schema = table.schema().await.map_err(native("reading the schema of a table"))?;
         let layout = Layout::read(name, &schema)?;
         let mut ids = BTreeMap::new();
@@ -94,7 +92,7 @@ impl CollectionTable {
             layout,
             name: name.to_owned(),
             table,
-            _root: root.clone(),
+            place: place.clone(),
             ids: RwLock::new(ids),
             commits: AtomicUsize::new(0),
             indexed: AtomicBool::new(!indices.is_empty()),
@@ -195,17 +193,14 @@ impl CollectionTable {
         Ok(())
     }
 
-    /// Removes versions older than this, and files that no version speaks of. The newest version
-    /// stays. Nobody writes meanwhile: this process has the directory, and the caller the writer's lock.
-    pub(crate) async fn remove_old_versions(&self, older_than: Duration) -> Result<()> {
-        let most = chrono::Duration::days(3_650);
-        let prune = OptimizeAction::Prune {
-            older_than: Some(chrono::Duration::from_std(older_than).map_or(most, |age| age.min(most))),
-            delete_unverified: Some(true),
-            error_if_tagged_old_versions: Some(false),
-        };
-        Box::pin(self.table.optimize(prune)).await.map_err(native("removing old versions of a table"))?;
-        Ok(())
+    /// Removes versions older than this, and files that no version speaks of; `recorded` is the version that the
+    /// record names. Nobody writes meanwhile.
+    pub(crate) async fn remove_old_versions(
+        &self,
+        older_than: Duration,
+        recorded: Option<u64>,
+    ) -> Result<()> {
+        self.place.remove_old_versions(&self.table, older_than, recorded).await
     }
 
     /// Cheaper than a merge, which joins with every row of the table.

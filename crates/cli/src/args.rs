@@ -146,7 +146,8 @@ pub enum Command {
         member: Option<String>,
     },
     /// Copy everything that a store holds into another one, and compare them. A store is a member of the config by
-    /// its name, http://HOST:PORT (a Qdrant server), qdrant:DIRECTORY or lance:DIRECTORY; no tier may use it meanwhile.
+    /// its name, http://HOST:PORT (a Qdrant server), qdrant:DIRECTORY, lance:DIRECTORY or s3://BUCKET/PREFIX (gs://,
+    /// az://); no tier may use it meanwhile.
     Copy {
         /// The store to read.
         from: String,

@@ -16,8 +16,8 @@ pub struct Place {
 }
 
 impl Place {
-    /// A member of the config by its name, `http://HOST:PORT` (a Qdrant server), `qdrant:DIRECTORY` or
-    /// `lance:DIRECTORY`.
+    /// A member of the config by its name, `http://HOST:PORT` (a Qdrant server), `qdrant:DIRECTORY`,
+    /// `lance:DIRECTORY`, or `s3://BUCKET/PREFIX`, `gs://…` and `az://…` (LanceDB in an object store).
     ///
     /// # Errors
     /// `Invalid` for a text that is none of them, and for a member in memory, which holds nothing by itself.
@@ -27,6 +27,9 @@ impl Place {
             Some(("qdrant", path)) if !path.is_empty() => {
                 BackendConfig::Qdrant(Box::new(QdrantConfig::directory(PathBuf::from(path))))
             }
+            Some(("s3" | "gs" | "az", rest)) if rest.starts_with("//") => {
+                BackendConfig::Lance(LanceConfig::new(text))
+            }
             Some(("lance", path)) if !path.is_empty() => BackendConfig::Lance(LanceConfig::new(path)),
             _ => match config.and_then(|config| config.members.get(text)) {
                 Some(member) => member.backend.clone(),
@@ -34,7 +37,7 @@ impl Place {
                     let members = config.map(|config| config.tier.members.join(", ")).unwrap_or_default();
                     return Err(Error::invalid(format!(
                         "`{text}` is no place: write a member of the config ({members}), http://HOST:PORT, \
-                         qdrant:DIRECTORY or lance:DIRECTORY"
+                         qdrant:DIRECTORY, lance:DIRECTORY or s3://BUCKET/PREFIX"
                     )));
                 }
             },
@@ -69,9 +72,11 @@ mod tests {
         let backend = |text: &str| Place::parse(text, Some(&config)).map(|place| place.backend);
         assert_eq!(backend("a").unwrap(), BackendConfig::Lance(LanceConfig::new("x")));
         assert_eq!(backend("lance:/d").unwrap(), BackendConfig::Lance(LanceConfig::new("/d")));
+        assert_eq!(backend("s3://b/p").unwrap(), BackendConfig::Lance(LanceConfig::new("s3://b/p")));
+        assert_eq!(backend("lance:gs://b/p").unwrap().feature(), "lance-cloud");
         assert_eq!(backend("qdrant:/d").unwrap().feature(), "qdrant-edge");
         assert_eq!(backend("http://h:6334").unwrap().feature(), "qdrant");
-        for bad in ["m", "b", "", "lance:", "s3://bucket"] {
+        for bad in ["m", "b", "", "lance:", "s3:", "http", "s3x://bucket"] {
             assert!(backend(bad).is_err(), "{bad:?}");
         }
     }

@@ -21,6 +21,8 @@ pub const COMPILED_IN: &[&str] = &[
     "memory",
     #[cfg(feature = "lance")]
     "lance",
+    #[cfg(feature = "lance-cloud")]
+    "lance-cloud",
     #[cfg(feature = "qdrant")]
     "qdrant",
     #[cfg(feature = "qdrant-edge")]
@@ -214,6 +216,13 @@ pub fn memory_options(memory: &crate::config::MemoryConfig) -> mainstay_memory::
 #[cfg(feature = "lance")]
 async fn open_lance(lance: &crate::config::LanceConfig) -> Result<mainstay_lance::LanceStore> {
     mainstay_lance::LanceStore::open(mainstay_lance::LanceOptions {
+        storage: mainstay_lance::StorageOptions {
+            endpoint: lance.storage.endpoint.clone(),
+            region: lance.storage.region.clone(),
+            account: lance.storage.account.clone(),
+            allow_http: lance.storage.allow_http,
+            virtual_hosted_style: lance.storage.virtual_hosted_style,
+        },
         index_threshold_rows: lance.index_threshold_rows,
         keep_versions: lance.keep_versions,
         ..mainstay_lance::LanceOptions::new(&lance.uri)

@@ -7,6 +7,8 @@ mod copies;
 mod crash;
 mod drills;
 mod durability;
+#[cfg(feature = "lance-cloud")]
+mod objects;
 #[cfg(feature = "qdrant")]
 mod qdrant;
 mod tier;

@@ -46,3 +46,41 @@ impl StoreFactory for Directories {
 }
 
 mainstay_core::conformance!(|| async { Directories::default() });
+
+/// The same in an object store.
+mod in_objects {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::tests::service::{Service, try_open};
+
+    /// Services by the URI of the one store in each.
+    #[derive(Default)]
+    struct Services(Mutex<HashMap<String, Arc<Service>>>);
+
+    #[async_trait]
+    impl StoreFactory for Services {
+        type Store = LanceStore;
+
+        async fn create(&self) -> LanceStore {
+            let service = Arc::<Service>::default();
+            let options = LanceOptions {
+                compact_after_commits: 5,
+                index_threshold_rows: 1_000,
+                ..LanceOptions::new(format!("s3://{}/x", Uuid::new_v4()))
+            };
+            self.0.lock().insert(options.uri.clone(), service.clone());
+            try_open(&service, options).await.unwrap()
+        }
+
+        async fn reopen(&self, store: LanceStore) -> Option<LanceStore> {
+            let options = store.options().clone();
+            let service = self.0.lock()[&options.uri].clone();
+            // What the dropped store still does is an earlier holder's.
+            drop(store);
+            Some(try_open(&service, options).await.unwrap())
+        }
+    }
+
+    mainstay_core::conformance!(|| async { Services::default() });
+}

@@ -3,7 +3,9 @@
 mod conformance;
 mod filters;
 mod measure;
+mod objects;
 mod outages;
+mod service;
 mod upkeep;
 mod writes;
 

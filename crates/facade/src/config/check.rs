@@ -182,12 +182,8 @@ impl Checks<'_> {
         if lance.uri.trim().is_empty() {
             self.report(Problem::new(key("uri"), "is empty").hint("write a directory or a URI"));
         }
-        if carries_credentials(&lance.uri) {
-            self.report(
-                Problem::new(key("uri"), "carries credentials")
-                    .hint("leave them out and set the environment variables of the object store instead"),
-            );
-        }
+        let found = super::storage::check(key, &lance.uri, &lance.storage);
+        found.into_iter().for_each(|problem| self.report(problem));
         self.count(&key("index_threshold_rows"), lance.index_threshold_rows, 256..=1_000_000_000);
         self.duration(&key("keep_versions"), lance.keep_versions);
     }
@@ -341,14 +337,6 @@ pub(super) fn local_path(uri: &str) -> Option<PathBuf> {
         Some(("file", path)) => Some(PathBuf::from(path)),
         Some(_) => None,
     }
-}
-
-/// `user:secret@` before the host.
-fn carries_credentials(uri: &str) -> bool {
-    uri.split_once("://").is_some_and(|(_, rest)| {
-        let authority = rest.split('/').next().unwrap_or_default();
-        authority.split_once('@').is_some_and(|(user, _)| user.contains(':'))
-    })
 }
 
 /// A path without `.` and `..`, absolute if the working directory is known; links are not followed.

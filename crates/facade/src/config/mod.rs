@@ -16,6 +16,7 @@ mod qdrant;
 mod read;
 mod reads;
 mod shadow;
+mod storage;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -33,6 +34,7 @@ pub use qdrant::{
 };
 pub use reads::{HedgeAfter, ReadPolicy};
 pub use shadow::ShadowConfig;
+pub use storage::StorageConfig;
 
 /// What `log.path` says for a log that is kept in memory alone.
 pub const IN_MEMORY: &str = ":memory:";
@@ -181,6 +183,7 @@ impl BackendConfig {
     pub fn feature(&self) -> &'static str {
         match self {
             Self::Memory(_) => "memory",
+            Self::Lance(lance) if storage::is_object_store(&lance.uri) => "lance-cloud",
             Self::Lance(_) => "lance",
             Self::Qdrant(qdrant) => qdrant.feature(),
         }
@@ -280,9 +283,11 @@ impl Quantization {
 /// A LanceDB database.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LanceConfig {
-    /// A directory on this machine. A URI with a scheme other than `file` is refused when the
-    /// member is opened.
+    /// A directory on this machine, or a prefix of an object store: `s3://bucket/prefix`, `gs://…`, `az://…`
+    /// (cargo feature `lance-cloud`).
     pub uri: String,
+    /// How the object store is reached.
+    pub storage: StorageConfig,
     /// Rows from which a table gets a vector index. 50,000: below it a full scan answers within
     /// some ten milliseconds and is exact.
     pub index_threshold_rows: usize,
@@ -294,7 +299,12 @@ pub struct LanceConfig {
 impl LanceConfig {
     /// A database at this place with the defaults for the rest.
     pub fn new(uri: impl Into<String>) -> Self {
-        Self { uri: uri.into(), index_threshold_rows: 50_000, keep_versions: Duration::from_secs(60) }
+        Self {
+            uri: uri.into(),
+            storage: StorageConfig::default(),
+            index_threshold_rows: 50_000,
+            keep_versions: Duration::from_secs(60),
+        }
     }
 }
 

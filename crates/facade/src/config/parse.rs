@@ -12,12 +12,12 @@ use super::{
     Ack, BACKENDS, BackendConfig, Config, LanceConfig, MemberConfig, MemoryConfig, Quantization, Sync,
     WhenFull,
 };
-use super::{drift, qdrant, reads, shadow};
+use super::{drift, qdrant, reads, shadow, storage};
 
 /// The keys of each backend, to say where a misplaced key belongs.
 const BACKEND_KEYS: [(&str, &[&str]); 3] = [
     ("memory", &["max_memory", "when_full", "allow_red_zone", "quantization", "tombstone_ratio"]),
-    ("lance", &["uri", "index_threshold_rows", "keep_versions"]),
+    ("lance", &["uri", storage::SECTION, "index_threshold_rows", "keep_versions"]),
     ("qdrant", qdrant::KEYS),
 ];
 
@@ -166,6 +166,7 @@ fn read_lance(section: &mut Section<'_>) -> BackendConfig {
         let hint = "write a directory or a URI, such as uri = \"data/lance\"";
         section.problem("uri", Problem::new("", "is not set").hint(hint));
     }
+    lance.storage = storage::read(section.section(storage::SECTION));
     section.count("index_threshold_rows", &mut lance.index_threshold_rows);
     section.duration("keep_versions", &mut lance.keep_versions);
     BackendConfig::Lance(lance)

@@ -288,6 +288,46 @@ const BAD: &[(&str, &str, &str)] = &[
         "carries credentials",
     ),
     (
+        "[tier]\nmembers = [\"a\"]\n[members.a]\nbackend = \"lance\"\nuri = \"az://box/p?sig=secret\"",
+        "members.a.uri",
+        "carries credentials or a query",
+    ),
+    (
+        "[tier]\nmembers = [\"a\"]\n[members.a]\nbackend = \"lance\"\nuri = \"s3:///prefix\"",
+        "members.a.uri",
+        "names no bucket",
+    ),
+    (
+        "[tier]\nmembers = [\"a\"]\n[members.a]\nbackend = \"lance\"\nuri = \"s4://bucket\"",
+        "members.a.uri",
+        "neither a directory nor an object store",
+    ),
+    (
+        "[tier]\nmembers = [\"a\"]\n[members.a]\nbackend = \"lance\"\nuri = \"x\"\n[members.a.storage_options]\nregion = \"x\"",
+        "members.a.storage_options",
+        "the uri is a directory",
+    ),
+    (
+        "[tier]\nmembers = [\"a\"]\n[members.a]\nbackend = \"lance\"\nuri = \"s3://b\"\n[members.a.storage_options]\nendpoint = \"http://h\"",
+        "members.a.storage_options.endpoint",
+        "not encrypted",
+    ),
+    (
+        "[tier]\nmembers = [\"a\"]\n[members.a]\nbackend = \"lance\"\nuri = \"s3://b\"\n[members.a.storage_options]\nendpoint = \"https://u:secret@h\"",
+        "members.a.storage_options.endpoint",
+        "carries credentials",
+    ),
+    (
+        "[tier]\nmembers = [\"a\"]\n[members.a]\nbackend = \"lance\"\nuri = \"s3://b\"\n[members.a.storage_options]\nsession_token = \"hunter2\"",
+        "members.a.storage_options.session_token",
+        "come from the environment",
+    ),
+    (
+        "[tier]\nmembers = [\"a\"]\n[members.a]\nbackend = \"lance\"\nuri = \"s3://b\"\n[members.a.storage_options]\nendpont = \"https://h\"",
+        "members.a.storage_options.endpont",
+        "did you mean `endpoint`?",
+    ),
+    (
         "[tier]\nmembers = [\"a\"]\n[members.a]\nbackend = \"lance\"\nuri = \"x\"\nkeep_versions = \"0s\"",
         "members.a.keep_versions",
         "outside",
@@ -485,7 +525,7 @@ fn a_byte_order_mark_is_passed_over() {
 fn what_is_written_reads_back_the_same() {
     let all = r#"
         [tier]
-        members = ["b", "a"]
+        members = ["b", "a", "c"]
         ack = "all"
         deadline = "3s 7ms 9ns"
         max_batch_bytes = "123456B"
@@ -500,6 +540,13 @@ fn what_is_written_reads_back_the_same() {
         backend = "lance"
         uri = "odd \"name\"\\\n'''é"
         timeout = "1ms"
+        [members.c]
+        backend = "lance"
+        uri = "gs://bucket/p"
+        [members.c.storage_options]
+        endpoint = "http://h:9000"
+        region = "eu \"1"
+        allow_http = true
         [log]
         path = "data/\"log"
         sync = "manual"
@@ -542,6 +589,10 @@ fn a_log_in_memory_suits_members_in_memory() {
 fn a_backend_that_is_not_compiled_in_names_its_feature() {
     let config = Config::from_toml(GOOD).unwrap();
     config.check_features(&["memory", "lance"]).unwrap();
+    let remote = Config::from_toml(&GOOD.replace("data/lance", "s3://bucket/prefix")).unwrap();
+    let text = remote.check_features(&["memory", "lance"]).unwrap_err().to_string();
+    assert!(text.contains("add the cargo feature `lance-cloud`"), "{text}");
+    remote.check_features(&["memory", "lance", "lance-cloud"]).unwrap();
     let text = config.check_features(&["memory"]).unwrap_err().to_string();
     assert!(text.contains("member `primary` wants backend `lance`: add the cargo feature `lance`"), "{text}");
 }
@@ -624,4 +675,26 @@ fn no_text_makes_reading_panic() {
     ] {
         let _ = Config::from_toml(text).map_err(|errors| errors.to_string());
     }
+}
+
+#[test]
+fn an_object_store_is_reached_as_file_and_environment_say() {
+    let text = "[tier]\nmembers = [\"a\"]\n[members.a]\nbackend = \"lance\"\nuri = \"s3://bucket/p\"\n\
+                [members.a.storage_options]\nregion = \"eu-1\"\n";
+    let variables = [
+        ("MAINSTAY_MEMBERS__A__STORAGE_OPTIONS__ENDPOINT", "http://h:9000"),
+        ("MAINSTAY_MEMBERS__A__STORAGE_OPTIONS__ALLOW_HTTP", "true"),
+    ];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let config = Config::from_toml_with_env(text, variables).unwrap();
+    let BackendConfig::Lance(lance) = &config.members["a"].backend else { panic!() };
+    let expected = StorageConfig {
+        endpoint: Some("http://h:9000".into()),
+        region: Some("eu-1".into()),
+        allow_http: true,
+        ..StorageConfig::default()
+    };
+    assert_eq!(lance.storage, expected);
+    let secret = text.replace("region", "secret_access_key").replace("eu-1", "hunter2");
+    assert!(!Config::from_toml(&secret).unwrap_err().to_string().contains("hunter2"));
 }

@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write};
 use std::time::Duration;
 
-use super::{BackendConfig, Config, drift, qdrant, shadow};
+use super::{BackendConfig, Config, drift, qdrant, shadow, storage};
 
 impl Config {
     /// The effective config with every key, as TOML that [`from_toml`](Self::from_toml) reads
@@ -40,6 +40,9 @@ impl Config {
             out.key("timeout", quoted(&duration_text(member.timeout)));
             out.key("write_timeout", quoted(&duration_text(member.write_timeout)));
             out.key("max_concurrent", member.max_concurrent);
+            if let BackendConfig::Lance(lance) = &member.backend {
+                storage::write(name, &lance.storage, &mut out);
+            }
         }
         out.section("log");
         out.key("path", quoted(&self.log.path.to_string_lossy()));
@@ -74,7 +77,7 @@ impl Config {
 pub(super) struct Text(String);
 
 impl Text {
-    fn section(&mut self, name: &str) {
+    pub(super) fn section(&mut self, name: &str) {
         let gap = if self.0.is_empty() { "" } else { "\n" };
         // Writing to a String cannot fail.
         let _ = writeln!(self.0, "{gap}[{name}]");
