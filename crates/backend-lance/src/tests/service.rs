@@ -32,11 +32,11 @@ pub(super) enum Fault {
 pub(super) struct Service {
     pub inner: InMemory,
     /// What becomes of the next puts to paths that contain the text.
-    faults: Mutex<VecDeque<(&'static str, Fault)>>,
+    pub faults: Mutex<VecDeque<(&'static str, Fault)>>,
     pub ignores_create: bool,
     pub ignores_update: bool,
     pub declines_conditions: bool,
-    away: Mutex<bool>,
+    pub away: Mutex<bool>,
 }
 
 impl Service {
