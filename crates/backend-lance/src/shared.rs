@@ -1,6 +1,7 @@
 //! What the calls of a store and its maintenance share: the open session and who writes to it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mainstay_core::store::closed;
 use mainstay_core::{
@@ -19,6 +20,8 @@ pub(crate) struct Inner {
     pub options: LanceOptions,
     location: Location,
     state: Mutex<State>,
+    /// Whether the place was opened once; from then on it is not taken from anybody else.
+    opened: AtomicBool,
     /// Held by whoever writes.
     pub writer: Arc<tokio::sync::Mutex<()>>,
     /// Held while an index is built, which writers need not wait for. Taken after `writer`.
@@ -45,15 +48,29 @@ pub(crate) enum OwnedStep {
 }
 
 impl Inner {
-    pub(crate) fn new(options: LanceOptions, location: Location, session: Session) -> Self {
-        Self {
+    /// Opens the place. An object store that cannot be reached is opened when somebody asks for the position.
+    pub(crate) async fn open(options: LanceOptions, location: Location) -> Result<Self> {
+        let inner = Self {
             options,
             location,
-            state: Mutex::new(State::Open(Arc::new(session))),
+            state: Mutex::new(State::Lost("it is not open yet".to_owned())),
+            opened: AtomicBool::new(false),
             writer: Arc::default(),
             indexing: tokio::sync::Mutex::default(),
             wake: Arc::default(),
+        };
+        match Box::pin(inner.reopen()).await {
+            Ok(_) => {}
+            Err(e)
+                if matches!(inner.location, Location::Objects(_))
+                    && matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) =>
+            {
+                tracing::warn!(error = %e, "the object store of LanceDB cannot be reached; it is tried again later");
+                *inner.state.lock() = State::Lost(e.to_string());
+            }
+            Err(e) => return Err(e),
         }
+        Ok(inner)
     }
 
     /// Ends the session for good and answers it, so that its place can be given back.
@@ -116,7 +133,7 @@ impl Inner {
         }
     }
 
-    /// Opens the place again if it was lost.
+    /// Opens the place if it is not open.
     pub(crate) async fn reopen(&self) -> Result<Arc<Session>> {
         let _indexing = self.indexing.lock().await;
         match self.session() {
@@ -124,7 +141,14 @@ impl Inner {
             Err(e) if self.is_closed() => return Err(e),
             Err(_) => {}
         }
-        let session = Arc::new(Box::pin(Session::open(&self.location, false)).await?);
+        let first = !self.opened.load(Ordering::Acquire);
+        if let Location::Objects(bucket) = &self.location
+            && first
+        {
+            bucket.probe().await?;
+        }
+        let session = Arc::new(Box::pin(Session::open(&self.location, first)).await?);
+        self.opened.store(true, Ordering::Release);
         let mut state = self.state.lock();
         if matches!(&*state, State::Closed) {
             return Err(closed());

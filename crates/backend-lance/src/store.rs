@@ -16,7 +16,6 @@ use crate::config::LanceOptions;
 use crate::error;
 use crate::maintenance;
 use crate::place::Location;
-use crate::session::Session;
 use crate::shared::{Inner, OwnedStep};
 use crate::table::CollectionTable;
 
@@ -39,7 +38,7 @@ impl LanceStore {
     /// its last flush is dropped; [`position`](VectorStore::position) says where the store stands.
     ///
     /// A directory that another process has is refused. An object store has no locks: it is taken over, and the
-    /// earlier process loses it.
+    /// earlier process loses it. One that cannot be reached is opened when it can: until then the calls fail.
     ///
     /// # Errors
     /// `Invalid` for bad options or a place that holds something else, `Unsupported` for an object
@@ -54,11 +53,7 @@ impl LanceStore {
 
     /// Opens the store at a place that the options need not name.
     pub(crate) async fn open_at(options: LanceOptions, location: Location) -> Result<Self> {
-        if let Location::Objects(bucket) = &location {
-            bucket.probe().await?;
-        }
-        let session = Box::pin(Session::open(&location, true)).await?;
-        let inner = Arc::new(Inner::new(options, location, session));
+        let inner = Arc::new(Inner::open(options, location).await?);
         let task = inner.options.maintenance.then(|| maintenance::spawn(&inner));
         Ok(Self { inner, maintenance: Mutex::new(task) })
     }

@@ -19,7 +19,10 @@ pub(crate) const PROBE_PREFIX: &str = "mainstay-probe-";
 /// `Unsupported` if the store does not keep them, or whatever it answers instead.
 pub(crate) async fn probe(store: &dyn ObjectStore, prefix: &Path) -> Result<()> {
     let path = prefix.clone().join(format!("{PROBE_PREFIX}{}", Uuid::new_v4()));
-    let kept = conditions(store, &path).await;
+    let what = "trying out the conditional writes of the object store";
+    let put = store.put_opts(&path, PutPayload::from_static(b"1"), PutMode::Create.into());
+    let first = put.await.map_err(error::object(what))?.into();
+    let kept = conditions(store, &path, first).await;
     // One that stays behind is removed at a later opening.
     if let Err(e) = store.delete(&path).await {
         tracing::debug!(error = %e, "the probe stays for now");
@@ -27,13 +30,12 @@ pub(crate) async fn probe(store: &dyn ObjectStore, prefix: &Path) -> Result<()> 
     kept
 }
 
-async fn conditions(store: &dyn ObjectStore, path: &Path) -> Result<()> {
+async fn conditions(store: &dyn ObjectStore, path: &Path, first: UpdateVersion) -> Result<()> {
     let put = |text: &'static str, mode: PutMode| {
         let payload = PutPayload::from_static(text.as_bytes());
         store.put_opts(path, payload, mode.into())
     };
     let what = "trying out the conditional writes of the object store";
-    let first: UpdateVersion = put("1", PutMode::Create).await.map_err(error::object(what))?.into();
     match put("2", PutMode::Create).await {
         Err(ObjectError::AlreadyExists { .. } | ObjectError::Precondition { .. }) => {}
         Err(e) => return Err(error::object(what)(e)),

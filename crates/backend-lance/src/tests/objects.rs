@@ -233,6 +233,19 @@ async fn an_outage_ends_no_session() {
 }
 
 #[tokio::test]
+async fn a_store_that_cannot_be_reached_at_the_start_is_opened_when_it_can() {
+    let (service, first, log, _) = flushed().await;
+    service.set_away(true);
+    let store = open_on(&service).await;
+    assert_eq!(store.position(&cx()).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(store.ping(&cx()).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    service.set_away(false);
+    assert_eq!(store.position(&cx()).await.unwrap(), Some(log.end()));
+    assert_eq!(contents(&store, "c").await, expected(&log).await);
+    assert!(first.ping(&cx()).await.unwrap_err().to_string().contains("took the store over"));
+}
+
+#[tokio::test]
 async fn damage_is_named_and_somebody_elses_objects_are_left_alone() {
     let corrupt = |service: Arc<Service>| async move {
         let error = try_open(&service, LanceOptions::default()).await.err().unwrap();
