@@ -1,6 +1,7 @@
-//! LanceDB in an object store, against the server of `MAINSTAY_TEST_S3_URL` (such as `s3://bucket/tests`; the rest is
-//! said by the variables of S3: `AWS_ENDPOINT_URL`, `AWS_ALLOW_HTTP`, `AWS_ACCESS_KEY_ID`, …). Each test has a prefix of its own
-//! below it and leaves it there. Without the variable nothing is tested.
+//! LanceDB in an object store, against the server of `MAINSTAY_TEST_OBJECT_STORE_URL` (such as
+//! `s3://bucket/tests`; the variables of the provider say the rest: `AWS_ENDPOINT_URL`, `AWS_ALLOW_HTTP`,
+//! `AWS_ACCESS_KEY_ID`, …; `AZURE_STORAGE_USE_EMULATOR`). Each test has a prefix of its own below it and leaves it there.
+//! Without the variable nothing is tested.
 
 use mainstay::config::{BackendConfig, LanceConfig};
 use mainstay::{VectorStore, open_store};
@@ -8,7 +9,7 @@ use mainstay_cli::copy::copy;
 use mainstay_core::conformance::{Generator, ModelStore, StoreFactory, cx, state_of};
 use mainstay_core::{ErrorKind, Faulty};
 
-const URL_VARIABLE: &str = "MAINSTAY_TEST_S3_URL";
+const URL_VARIABLE: &str = "MAINSTAY_TEST_OBJECT_STORE_URL";
 
 fn quiet(_: u64, _: u64) {}
 

@@ -112,6 +112,7 @@ fn every_key_is_read() {
         config.members["b"].backend,
         BackendConfig::Lance(LanceConfig {
             uri: "s3://bucket/prefix".into(),
+            storage: StorageConfig::default(),
             index_threshold_rows: 1_000,
             keep_versions: Duration::from_secs(120)
         })
