@@ -27,7 +27,7 @@ pub(crate) enum Location {
 /// A place that a session holds.
 pub(crate) enum Place {
     Directory(Arc<Root>, Arc<Barrier>),
-    Objects(Objects),
+    Objects(Box<Objects>),
 }
 
 impl Place {
@@ -59,7 +59,7 @@ impl Place {
             }
             Location::Objects(bucket) => {
                 let (objects, record) = Objects::open(bucket, first).await?;
-                Ok((Self::Objects(objects), record))
+                Ok((Self::Objects(Box::new(objects)), record))
             }
         }
     }

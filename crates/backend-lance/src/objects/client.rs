@@ -1,6 +1,9 @@
 //! The clients of the object stores, which take credentials from the environment alone.
 
+use std::sync::Arc;
+
 use mainstay_core::Result;
+use object_store::ObjectStore;
 use url::Url;
 
 use super::bucket::Bucket;
@@ -13,8 +16,14 @@ pub(crate) const SCHEMES: [&str; 3] = ["s3", "gs", "az"];
 ///
 /// # Errors
 /// `Unsupported` without the cargo feature `cloud`, `Invalid` for options or variables that do not fit.
+pub(crate) fn connect(url: Url, options: &StorageOptions) -> Result<Bucket> {
+    let (store, equal_parts) = client(&url, options)?;
+    Bucket::new(url, store, equal_parts)
+}
+
+/// The client, and whether it wants the parts of an upload to be of one size.
 #[cfg(not(feature = "cloud"))]
-pub(crate) fn connect(url: Url, _options: &StorageOptions) -> Result<Bucket> {
+fn client(url: &Url, _options: &StorageOptions) -> Result<(Arc<dyn ObjectStore>, bool)> {
     Err(mainstay_core::Error::new(
         mainstay_core::ErrorKind::Unsupported,
         format!(
@@ -24,17 +33,13 @@ pub(crate) fn connect(url: Url, _options: &StorageOptions) -> Result<Bucket> {
     ))
 }
 
-/// A client of the object store that a URL names.
-///
-/// # Errors
-/// `Invalid` for options or variables that do not fit.
+/// The client, and whether it wants the parts of an upload to be of one size.
 #[cfg(feature = "cloud")]
-pub(crate) fn connect(url: Url, options: &StorageOptions) -> Result<Bucket> {
+fn client(url: &Url, options: &StorageOptions) -> Result<(Arc<dyn ObjectStore>, bool)> {
     // The requests need one, and an application that wants another has set it by now.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let (store, equal_parts) = build::client(&url, options)
-        .map_err(|e| mainstay_core::Error::invalid(format!("object store of {url}: {e}")).with_source(e))?;
-    Bucket::new(url, store, equal_parts)
+    build::client(url, options)
+        .map_err(|e| mainstay_core::Error::invalid(format!("object store of {url}: {e}")).with_source(e))
 }
 
 #[cfg(feature = "cloud")]
