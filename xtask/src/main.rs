@@ -6,6 +6,7 @@ mod ci;
 mod demo;
 mod maintain;
 mod protoc;
+mod simulate;
 mod test;
 mod tidy;
 
@@ -25,6 +26,10 @@ Develop
   ci                            what must be green before a change lands
   bench breaker|log|tier|memory|qdrant
                                 benchmarks, both sides in one run; --dataset DIR, --format json
+  simulate [--seeds N] [--from S] [--minutes M]
+                                the tier over simulated stores, disk and clock, with faults at random
+  simulate --seed S             replays a seed and prints its history
+  simulate --bugs               proves that each deliberate bug is seen
   tidy                          the tree's own rules
   protoc                        prints the variables with which plain cargo builds the feature `lance`
 
@@ -57,6 +62,7 @@ fn run(args: &[String]) -> Result<ExitCode> {
         "test" => test::run(rest),
         "ci" => ci::run(),
         "bench" => bench::run(rest),
+        "simulate" => simulate::run(rest),
         "tidy" => tidy::run(),
         "protoc" => protoc::print(),
         command if maintain::COMMANDS.contains(&command) => maintain::run(args),

@@ -34,6 +34,11 @@ mod backends;
 mod catalog;
 pub mod config;
 pub mod log;
+#[cfg(feature = "simulation")]
+pub mod sabotage;
+#[cfg(not(feature = "simulation"))]
+#[expect(dead_code, reason = "the list is for the simulation")]
+mod sabotage;
 mod tier;
 
 pub use answer::{Answer, MemberName, ServiceLevel, Written};

@@ -13,11 +13,13 @@ use mainstay_core::{
 };
 
 use crate::log::Log;
+use crate::sabotage::{self, Bug};
+use crate::tier::applier::not_the_stores_fault;
 use crate::tier::member::Member;
 use crate::tier::route;
 
 /// Points read and written at once.
-const PAGE: usize = 512;
+const PAGE: usize = if cfg!(feature = "simulation") { 5 } else { 512 };
 /// One page, read or written.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Ending a load includes making all of it durable.
@@ -43,13 +45,29 @@ pub async fn load(members: &[Arc<Member>], target: usize, log: &dyn Log, at_leas
     let (source, target) = (&members[source], &members[target]);
     // Held before the cursor is read, so that the cut cannot pass the cursor in between.
     let _hold = log.hold(first);
-    let base = log.position_at(source.cursor()).await?;
+    let base = match sabotage::on(Bug::BootstrapAtLogEnd) {
+        true => log.position_at(log.bounds().last).await,
+        false => log.position_at(source.cursor()).await,
+    };
+    let base = base.map_err(not_the_stores_fault)?;
+    if !sabotage::on(Bug::CursorKeptWhileLoading) {
+        target.empty();
+    }
     tracing::info!(member = %target.name(), source = %source.name(), at = %base.lsn, "loading");
-    restore(source, target, base).await?;
+    restore(source, target).await?;
+    if !target.is_volatile() && !sabotage::on(Bug::StoreFlushedBeforeLog) {
+        // What the source held and the log has not synced must not outlive the log.
+        log.sync().await.map_err(|error| {
+            Error::new(ErrorKind::Unavailable, "the log could not be synced before the store")
+                .with_source(error)
+        })?;
+    }
+    let finish = RestoreStep::Finish { position: base };
+    target.store().restore(&Context::within(FINISH_TIMEOUT), finish).await?;
     Ok(base)
 }
 
-async fn restore(source: &Member, target: &Member, base: Position) -> Result<()> {
+async fn restore(source: &Member, target: &Member) -> Result<()> {
     let page = || Context::within(PAGE_TIMEOUT);
     let (from, into) = (source.store(), target.store());
     into.restore(&page(), RestoreStep::Begin).await?;
@@ -71,10 +89,10 @@ async fn restore(source: &Member, target: &Member, base: Position) -> Result<()>
                 into.restore(&page(), step).await?;
             }
             match read.next {
-                Some(next) => query.after = Some(next),
-                None => break,
+                Some(next) if !sabotage::on(Bug::BootstrapFirstPageOnly) => query.after = Some(next),
+                _ => break,
             }
         }
     }
-    into.restore(&Context::within(FINISH_TIMEOUT), RestoreStep::Finish { position: base }).await
+    Ok(())
 }

@@ -79,6 +79,8 @@ pub struct Condition {
     pub entry: Option<Lsn>,
     /// Whether the store was asked for its position since the start, whatever it said.
     pub settled: bool,
+    /// What the store holds is known: it said where it is, and was not emptied to be loaded since.
+    whole: bool,
     /// How far it is on its way back to serving first.
     failback: Failback,
     failed_checks: u32,
@@ -101,6 +103,7 @@ impl Member {
             reason: None,
             entry: None,
             settled: false,
+            whole: false,
             failback: Failback::default(),
             failed_checks: 0,
         };
@@ -184,9 +187,17 @@ impl Member {
         self.change(|condition| {
             let changed = condition.state != state;
             condition.state = state;
+            condition.whole |= matches!(state, MemberState::Live | MemberState::CatchingUp);
             condition.failed_checks = 0;
             changed
         });
+    }
+
+    /// It is about to be emptied and loaded: until that is done it holds nothing, and answers nobody.
+    pub fn empty(&self) {
+        self.condition.lock().whole = false;
+        self.set_cursor(Lsn::ZERO);
+        self.set_durable(Lsn::ZERO);
     }
 
     /// Goes down for this reason.
@@ -275,14 +286,15 @@ impl Member {
 
     /// What decisions see of it.
     pub fn view(&self) -> View {
-        let (state, trusted) = {
+        let (state, whole, trusted) = {
             let mut condition = self.condition.lock();
             let trusted = condition.failback.is_untouched()
                 || condition.failback.waits(&self.failback, Instant::now()).is_none();
-            (condition.state, trusted)
+            (condition.state, condition.whole, trusted)
         };
         View {
             state,
+            whole,
             trusted,
             cursor: self.cursor(),
             breaker_open: self.store.breaker().state() == BreakerState::Open,

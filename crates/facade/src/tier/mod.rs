@@ -89,6 +89,9 @@ pub struct TierOptions {
     pub check_interval: Duration,
     /// When and how often a read that failed everywhere is tried again.
     pub retry: RetryConfig,
+    /// What the random waits of retries are drawn from; `None` asks the operating system. With a seed, equal calls
+    /// in equal order wait alike.
+    pub seed: Option<u64>,
     /// When a member that was away serves first again.
     pub failback: FailbackOptions,
     /// How often what was applied is made durable.
@@ -109,6 +112,7 @@ impl Default for TierOptions {
             log_max_bytes: 1 << 30,
             check_interval: Duration::from_secs(5),
             retry: RetryConfig::default(),
+            seed: None,
             failback: FailbackOptions::default(),
             flush_interval: Duration::from_secs(5),
             close_timeout: Duration::from_secs(60),
@@ -216,7 +220,10 @@ impl Tier {
         let (closing, closing_receiver) = watch::channel(false);
         let pace = Pace { check_interval: options.check_interval, flush_interval: options.flush_interval };
         let shared = Arc::new(Shared {
-            retries: Retries::new(options.retry.clone(), SmallRng::from_os_rng()),
+            retries: Retries::new(
+                options.retry.clone(),
+                options.seed.map_or_else(SmallRng::from_os_rng, SmallRng::seed_from_u64),
+            ),
             options,
             log,
             catalog,

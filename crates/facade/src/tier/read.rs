@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout_at};
 
 use crate::answer::{Answer, ServiceLevel};
 use crate::config::{HedgeAfter, ReadPolicy};
+use crate::sabotage::{self, Bug};
 use crate::tier::Shared;
 use crate::tier::member::{Member, MemberState};
 use crate::tier::route::{self, View};
@@ -175,7 +176,11 @@ impl<'a> Reader<'a> {
                 // Whoever hangs must leave time for those after it.
                 let asking = call(member.store(), cx.at_most(cx.remaining() / left));
                 let cursor = member.cursor();
-                running.push(async move { (*index, cursor, asking.await) });
+                running.push(async move {
+                    let answer = asking.await;
+                    let cursor = if sabotage::on(Bug::CursorReadLate) { member.cursor() } else { cursor };
+                    (*index, cursor, answer)
+                });
                 hedge = self.hedge(member, operation).zip(waiting.peek()).map(|(patience, (_, next))| {
                     (member, self.ready(patience, &self.tier.members[**next], acked))
                 });
@@ -203,6 +208,9 @@ impl<'a> Reader<'a> {
                         member.suspect();
                     }
                     failures.push(self.unless_behind(error));
+                    if sabotage::on(Bug::NoNextMember) {
+                        return Err(self.all_failed(failures));
+                    }
                 }
                 None => return Err(self.all_failed(failures)),
             }
@@ -213,6 +221,9 @@ impl<'a> Reader<'a> {
     /// this read. That a member is slow is no reason for an older answer.
     async fn ready(&self, patience: Duration, next: &Member, acked: Lsn) {
         sleep(patience).await;
+        if sabotage::on(Bug::HedgeToStale) {
+            return;
+        }
         let reached = next.watch_cursor().wait_for(|cursor| *cursor >= acked).await.is_ok();
         // One that is not well answers for want of a better one only.
         if !reached || next.state() != MemberState::Live {
@@ -246,22 +257,24 @@ impl<'a> Reader<'a> {
     }
 
     fn answer<T>(&self, value: T, index: usize, cursor: Lsn, chosen: Option<usize>) -> Answer<T> {
-        let member = &self.tier.members[index];
         // A standby that serves because it is the fastest is no sign of trouble with the first member.
         let by_choice = self.tier.options.read == ReadPolicy::Fastest && chosen == Some(index);
         let level = match index {
             0 => ServiceLevel::Normal,
+            _ if sabotage::on(Bug::LevelAlwaysNormal) => ServiceLevel::Normal,
             _ => {
                 let views = self.tier.views();
                 let serving = if by_choice && route::active(&views) == Some(0) { 0 } else { index };
                 route::level(&views, serving)
             }
         };
+        let named = chosen.filter(|_| sabotage::on(Bug::ServedByFirst)).unwrap_or(index);
+        let lag = cursor.lag_behind(self.tier.log.bounds().last);
         Answer {
             value,
-            served_by: member.name().clone(),
+            served_by: self.tier.members[named].name().clone(),
             level,
-            lag: cursor.lag_behind(self.tier.log.bounds().last),
+            lag: if sabotage::on(Bug::LagHidden) { 0 } else { lag },
             cursor,
         }
     }
@@ -321,7 +334,8 @@ impl<'a> Reader<'a> {
             // One whose times are not known yet comes first, so that they become known.
             ReadPolicy::Fastest => self.tier.members[index].store().latency(operation).quantile(0.5),
         };
-        let mut order = route::read_order(views, self.at_least, self.tier.acked(), rank);
+        let at_least = if sabotage::on(Bug::AtLeastIgnored) { Lsn::ZERO } else { self.at_least };
+        let mut order = route::read_order(views, at_least, self.tier.acked(), rank);
         if let Some(only) = self.from {
             order.retain(|index| *index == only);
         }
@@ -362,6 +376,7 @@ impl MemberChanges {
         let cursors = self.receivers.iter_mut().map(|receiver| Box::pin(receiver.changed()));
         // An error would mean that a member is gone, which is a change too.
         tokio::select! {
+            biased;
             _ = futures::future::select_all(cursors) => {}
             _ = self.states.changed() => {}
         }

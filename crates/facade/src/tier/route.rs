@@ -3,6 +3,7 @@
 use mainstay_core::Lsn;
 
 use crate::answer::ServiceLevel;
+use crate::sabotage::{self, Bug};
 use crate::tier::member::MemberState;
 
 /// What a decision knows of one member.
@@ -12,6 +13,8 @@ pub struct View {
     pub state: MemberState,
     /// Everything up to this LSN is in it.
     pub cursor: Lsn,
+    /// Whether what it holds is known: not if it was never asked where it is, and not after a load that failed.
+    pub whole: bool,
     /// Whether its breaker refuses calls.
     pub breaker_open: bool,
     /// Whether it may serve first: it never failed, or has been back for long enough.
@@ -76,8 +79,11 @@ pub fn read_order<R: Ord>(
 ) -> Vec<usize> {
     let can_answer = |view: &View| match view.state {
         MemberState::Live | MemberState::CatchingUp => view.cursor >= at_least,
-        MemberState::Down => at_least == Lsn::ZERO,
-        MemberState::Bootstrapping | MemberState::Quarantined => false,
+        MemberState::Down => {
+            at_least == Lsn::ZERO && (view.whole || sabotage::on(Bug::HalfLoadedAnswersWhenDown))
+        }
+        MemberState::Bootstrapping => sabotage::on(Bug::HalfLoadedServes),
+        MemberState::Quarantined => sabotage::on(Bug::QuarantinedServes),
     };
     let (mut order, mut last_resort): (Vec<usize>, Vec<usize>) =
         (0..members.len()).filter(|i| can_answer(&members[*i])).partition(|i| members[*i].is_fresh(acked));
@@ -108,7 +114,7 @@ pub fn bootstrap_source(members: &[View], target: usize, first: Lsn) -> Option<u
     (0..members.len())
         .filter(|i| *i != target)
         .filter(|i| matches!(members[*i].state, MemberState::Live | MemberState::CatchingUp))
-        .filter(|i| members[*i].cursor >= first)
+        .filter(|i| members[*i].cursor >= first || sabotage::on(Bug::BootstrapSourceBehind))
         .max_by_key(|i| (members[*i].is_well(), members[*i].cursor, std::cmp::Reverse(*i)))
 }
 
@@ -118,7 +124,7 @@ mod tests {
     use MemberState::{Bootstrapping, CatchingUp, Down, Live, Quarantined};
 
     fn view(state: MemberState, cursor: u64) -> View {
-        View { state, cursor: Lsn(cursor), breaker_open: false, trusted: true, volatile: false }
+        View { state, cursor: Lsn(cursor), whole: true, breaker_open: false, trusted: true, volatile: false }
     }
 
     #[test]
@@ -178,6 +184,13 @@ mod tests {
         assert!(read_order(&members, Lsn(0), Lsn(0), |_| 0).is_empty());
         assert_eq!(active(&members), None);
         assert_eq!(bootstrap_source(&members, 0, Lsn(0)), None);
+    }
+
+    #[test]
+    fn a_member_whose_load_failed_does_not_answer_although_it_is_only_down() {
+        let mut members = [view(Down, 0), view(Down, 9)];
+        members[0].whole = false;
+        assert_eq!(read_order(&members, Lsn(0), Lsn(9), |_| 0), [1]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The tier over stores that fail on demand, under tokio's paused clock.
 
+mod loads;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
