@@ -27,7 +27,13 @@ enum Wanted {
     Token(u64),
     Delete(Vec<PointId>),
     Drop(CollectionName),
-    Filter { name: CollectionName, key: i64, from: Lsn },
+    Filter {
+        name: CollectionName,
+        key: i64,
+        from: Lsn,
+        /// No store went back meanwhile.
+        certain: bool,
+    },
 }
 
 /// What is known before a read.
@@ -39,6 +45,7 @@ struct Before {
     /// Members that are well: their number, cursor and count of troubles.
     well: Vec<(usize, Lsn, u64)>,
     quarantined: Vec<usize>,
+    setbacks: Vec<(u64, bool)>,
     at_least: Lsn,
     from: Option<usize>,
 }
@@ -171,9 +178,11 @@ impl Client {
         let key = self.world.draw(|rng| rng.random_range(0..3));
         let test = FieldTest::Match(Match::Value(Scalar::Int(key)));
         let filter = Filter::all([Condition::Field { path, test }]);
-        let from = self.tier.log_end();
+        let (from, setbacks) = (self.tier.log_end(), self.setbacks());
         let written = self.tier.delete_by_filter(name, &filter).await;
-        self.written("delete by filter", Wanted::Filter { name: name.clone(), key, from }, written);
+        let certain = setbacks == self.setbacks() && setbacks.iter().all(|(_, surprised)| !surprised);
+        let wanted = Wanted::Filter { name: name.clone(), key, from, certain };
+        self.written("delete by filter", wanted, written);
     }
 
     /// What a write says must be what the log says (P1), also that it did nothing (P8).
@@ -239,17 +248,18 @@ impl Client {
                     if found.len() == ids.len() && ids.iter().all(|id| found.contains(id)))
             }
             Wanted::Drop(name) => matches!(entry, Some(Op::DropCollection(dropped)) if dropped.name == *name),
-            Wanted::Filter { name, key, from } => {
+            Wanted::Filter { name, key, from, certain } => {
                 let matched = |point: &Point| point.payload.get("k").and_then(|k| k.as_i64()) == Some(*key);
                 let here = truth.collection(name, *from);
                 let still = here.filter(|here| truth.collection(name, written.lsn) == Some(here.clone()));
                 // Whatever it accepted before the call, and nobody wrote since, is gone.
-                still.is_none_or(|(incarnation, _)| {
-                    truth
-                        .points(incarnation, written.lsn)
-                        .iter()
-                        .all(|(_, found)| found.version > *from || !matched(&found.point))
-                })
+                !certain
+                    || still.is_none_or(|(incarnation, _)| {
+                        truth
+                            .points(incarnation, written.lsn)
+                            .iter()
+                            .all(|(_, found)| found.version > *from || !matched(&found.point))
+                    })
             }
         };
         let found = entry.cloned();
@@ -292,6 +302,10 @@ impl Client {
         }
     }
 
+    fn setbacks(&self) -> Vec<(u64, bool)> {
+        self.world.machines.lock().iter().map(|machine| machine.setbacks()).collect()
+    }
+
     /// A reader with random conditions, and what is known before it reads.
     fn reader(&self) -> (Reader<'_>, Before) {
         let world = &self.world;
@@ -309,6 +323,7 @@ impl Client {
             reader = reader.from_member(Scenario::NAMES[from]).unwrap_or(reader);
         }
         let machines = world.machines.lock().clone();
+        let setbacks = self.setbacks();
         let (mut well, mut quarantined) = (Vec::new(), Vec::new());
         for (at, (member, machine)) in self.tier.status().members.iter().zip(&machines).enumerate() {
             if member.state == MemberState::Live
@@ -322,7 +337,7 @@ impl Client {
                 quarantined.push(at);
             }
         }
-        (reader, Before { end, acked, well, quarantined, at_least, from })
+        (reader, Before { end, acked, well, quarantined, setbacks, at_least, from })
     }
 
     /// The members that were well all the time.
@@ -412,7 +427,9 @@ impl Client {
             });
         }
         let machine = &world.machines.lock()[served.member].clone();
-        if served.surprised || machine.is_strange() {
+        // That a store went back is known when it is asked again; what it answers until then, nobody can tell.
+        let (setbacks, surprised) = before.setbacks[served.member];
+        if surprised || served.surprised || machine.setbacks().0 != setbacks || machine.is_strange() {
             return None;
         }
         world.expect(served.position >= Some(answer.cursor), "P4", || {

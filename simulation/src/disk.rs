@@ -284,6 +284,11 @@ impl Storage for OnDisk {
         self.0.change(Change::Write(entries.iter().map(|(lsn, bytes)| (*lsn, bytes[..].into())).collect()))
     }
 
+    fn rewrite(&self, after: Lsn) -> Result<()> {
+        let entries = self.0.state.lock().shown.entries.clone().split_off(&after.next());
+        self.0.change(Change::Write(entries.into_iter().collect()))
+    }
+
     fn write_checkpoint(&self, checkpoint: &Checkpoint) -> Result<()> {
         self.0.change(Change::Checkpoint(checkpoint.clone()))
     }

@@ -92,7 +92,12 @@ fn process(
     crash_in: Option<u64>,
     last: bool,
 ) -> Left {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true);
+    // In which order tokio wakes those who watch one value is random, from a source of its own.
+    #[cfg(tokio_unstable)]
+    builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&world.draw(|rng| rng.random::<[u8; 16]>())));
+    let runtime = builder.build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => unreachable!("a runtime without a driver for files cannot fail: {error}"),

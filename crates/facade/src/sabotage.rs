@@ -30,6 +30,8 @@ pub enum Bug {
     HalfLoadedAnswersWhenDown,
     /// A loaded member takes the end of the log for its position.
     BootstrapAtLogEnd,
+    /// A member is loaded from one that came back older meanwhile.
+    SourceWentBack,
     /// Only the first page of a collection is loaded.
     BootstrapFirstPageOnly,
     /// A member is loaded from one that is behind the log.
@@ -82,6 +84,8 @@ pub enum Bug {
     FailbackAtOnce,
     /// `sync = "immediate"` does not sync.
     AckBeforeSync,
+    /// What a start finds beyond the last sync is not synced.
+    TailNotSynced,
     /// After a failed sync the log takes more entries.
     FailedSyncForgotten,
     /// A cut removes entries before its checkpoint is durable.
@@ -107,6 +111,7 @@ impl Bug {
         Self::CursorKeptWhileLoading,
         Self::HalfLoadedAnswersWhenDown,
         Self::BootstrapAtLogEnd,
+        Self::SourceWentBack,
         Self::BootstrapFirstPageOnly,
         Self::BootstrapSourceBehind,
         Self::PoisonNotQuarantined,
@@ -133,6 +138,7 @@ impl Bug {
         Self::QuarantinedServes,
         Self::FailbackAtOnce,
         Self::AckBeforeSync,
+        Self::TailNotSynced,
         Self::FailedSyncForgotten,
         Self::CutBeforeCheckpoint,
         Self::ChecksumIgnored,

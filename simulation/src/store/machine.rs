@@ -18,6 +18,8 @@ use crate::world::World;
 const MOST_UNSAVED: usize = 40;
 /// Durable states that a roll-back may go to.
 const MOST_OLD: usize = 6;
+/// The tier acts so soon on a position that it asked for; a call may hang meanwhile.
+const HEARD_WITHIN: Duration = Duration::from_secs(30);
 /// Failures that nobody knows, after which a member may be taken out of service.
 const INTERNAL_TRIES: u32 = 5;
 
@@ -58,6 +60,10 @@ struct Inner {
     generation: u64,
     /// Its data went back, or is another's, and the tier has not asked since.
     surprised: bool,
+    /// Since when the tier could know.
+    asked_at: Option<Duration>,
+    /// Counts how often its data went back.
+    setbacks: u64,
     /// Counts whatever goes wrong.
     troubles: u64,
     internal: u32,
@@ -102,6 +108,12 @@ impl Machine {
     /// Whether the tier has yet to ask where it is.
     pub fn is_surprised(&self) -> bool {
         self.inner.lock().surprised
+    }
+
+    /// How often its data went back, and whether the tier has yet to ask: while that stays as it is, it never does.
+    pub fn setbacks(&self) -> (u64, bool) {
+        let inner = self.inner.lock();
+        (inner.setbacks, inner.surprised)
     }
 
     /// Counts what went wrong so far.
@@ -321,8 +333,11 @@ impl Machine {
 
     /// The tier asks where it is.
     pub fn tell_position(&self) -> Option<Position> {
+        let now = self.world.now();
         let mut inner = self.inner.lock();
-        inner.surprised = false;
+        if inner.surprised {
+            inner.asked_at.get_or_insert(now);
+        }
         inner.shown.position.filter(|_| !inner.shown.restoring)
     }
 
@@ -368,20 +383,28 @@ impl Machine {
     /// # Errors
     /// What does not fit.
     pub fn check_cursor(&self, member: &MemberStatus) -> Result<(), String> {
-        let inner = self.inner.lock();
+        let now = self.world.now();
+        let mut inner = self.inner.lock();
         let reached = inner.shown.reached().unwrap_or_default();
         // One that is being loaded serves nobody, and has no position until it is loaded.
         let loading = member.state == MemberState::Bootstrapping;
-        if inner.surprised || inner.strange || loading || member.state == MemberState::Quarantined {
+        if inner.strange || loading || member.state == MemberState::Quarantined {
             return Ok(());
         }
-        if member.cursor > reached {
-            return Err(format!(
-                "its cursor is {} while {}, its store says {reached} (loading: {})",
-                member.cursor, member.state, inner.shown.restoring
-            ));
+        if member.cursor <= reached {
+            inner.surprised = false;
+            inner.asked_at = None;
+            return Ok(());
         }
-        Ok(())
+        // Whoever asked may have been somebody else than its applier, which may be busy.
+        let known = inner.asked_at.is_some_and(|at| now > at + HEARD_WITHIN);
+        if inner.surprised && !known {
+            return Ok(());
+        }
+        Err(format!(
+            "its cursor is {} while {}, its store says {reached} (loading: {})",
+            member.cursor, member.state, inner.shown.restoring
+        ))
     }
 
     /// The store goes down without a word and comes back as it was durable, or with more; its position may be older
@@ -423,6 +446,8 @@ impl Machine {
             inner.durable = state;
         }
         inner.surprised = true;
+        inner.asked_at = None;
+        inner.setbacks += 1;
         inner.troubles += 1;
     }
 
@@ -507,7 +532,7 @@ impl Machine {
                 inner.strange = false;
             }
             Kind::Embedded => self.crash(),
-            Kind::Server | Kind::DurableServer => self.inner.lock().surprised = true,
+            Kind::Server | Kind::DurableServer => {}
         }
         let mut inner = self.inner.lock();
         inner.internal = 0;

@@ -31,6 +31,13 @@ pub trait Storage: Send + Sync + 'static {
     /// Whatever the storage runs into; whether the entries are there is then unknown.
     fn write(&self, entries: &[(Lsn, Vec<u8>)]) -> Result<()>;
 
+    /// Writes the entries after `after` once more, up to the operating system, so that the next sync covers them: an
+    /// earlier one may have failed, after which the operating system takes them for written.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    fn rewrite(&self, after: Lsn) -> Result<()>;
+
     /// Stores a checkpoint, up to the operating system.
     ///
     /// # Errors
@@ -67,6 +74,8 @@ pub struct Opened<S> {
     pub last: Position,
     /// Bytes of all entries.
     pub bytes: u64,
+    /// Entries up to here are durable for certain.
+    pub synced: Lsn,
 }
 
 impl<S: Storage> Opened<S> {
@@ -101,6 +110,6 @@ impl<S: Storage> Opened<S> {
             )
             .with_lsn(missing));
         }
-        Ok(Self { store, identity, checkpoint, last, bytes })
+        Ok(Self { store, identity, checkpoint, last, bytes, synced })
     }
 }

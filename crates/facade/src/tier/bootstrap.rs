@@ -43,18 +43,28 @@ pub async fn load(members: &[Arc<Member>], target: usize, log: &dyn Log, at_leas
         ));
     };
     let (source, target) = (&members[source], &members[target]);
-    // Held before the cursor is read, so that the cut cannot pass the cursor in between.
+    // Held before the position is read, so that the cut cannot pass it in between.
     let _hold = log.hold(first);
-    let base = match sabotage::on(Bug::BootstrapAtLogEnd) {
-        true => log.position_at(log.bounds().last).await,
-        false => log.position_at(source.cursor()).await,
+    let setbacks = source.setbacks();
+    let base = position_of(source, log).await?;
+    if base.lsn < first {
+        return Err(went_back(source));
+    }
+    let base = if sabotage::on(Bug::BootstrapAtLogEnd) {
+        log.position_at(log.bounds().last).await.map_err(not_the_stores_fault)?
+    } else {
+        base
     };
-    let base = base.map_err(not_the_stores_fault)?;
     if !sabotage::on(Bug::CursorKeptWhileLoading) {
         target.empty();
     }
     tracing::info!(member = %target.name(), source = %source.name(), at = %base.lsn, "loading");
     restore(source, target).await?;
+    // What was read must hold all that the position says: a store that came back older meanwhile does not.
+    let still = position_of(source, log).await?;
+    if (still.lsn < base.lsn || source.setbacks() != setbacks) && !sabotage::on(Bug::SourceWentBack) {
+        return Err(went_back(source));
+    }
     if !target.is_volatile() && !sabotage::on(Bug::StoreFlushedBeforeLog) {
         // What the source held and the log has not synced must not outlive the log.
         log.sync().await.map_err(|error| {
@@ -65,6 +75,24 @@ pub async fn load(members: &[Arc<Member>], target: usize, log: &dyn Log, at_leas
     let finish = RestoreStep::Finish { position: base };
     target.store().restore(&Context::within(FINISH_TIMEOUT), finish).await?;
     Ok(base)
+}
+
+/// Where a store says that it is; it must be a place in this log.
+async fn position_of(source: &Member, log: &dyn Log) -> Result<Position> {
+    if sabotage::on(Bug::SourceWentBack) {
+        return log.position_at(source.cursor()).await.map_err(not_the_stores_fault);
+    }
+    let said = source.store().position(&Context::within(PAGE_TIMEOUT)).await?;
+    let said = said.filter(|said| said.log == log.identity()).ok_or_else(|| went_back(source))?;
+    let known = log.position_at(said.lsn).await.map_err(not_the_stores_fault)?;
+    if known == said { Ok(said) } else { Err(went_back(source)) }
+}
+
+fn went_back(source: &Member) -> Error {
+    source.suspect();
+    let text =
+        format!("member `{}` is not where it was, and is no source until that is settled", source.name());
+    Error::new(ErrorKind::Unavailable, text)
 }
 
 async fn restore(source: &Member, target: &Member) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mainstay_core::{BreakerState, Durability, Error, Guarded, Lsn, VectorStore};
@@ -64,6 +65,7 @@ pub struct Member {
     changes: StateChanges,
     events: broadcast::Sender<Event>,
     suspicion: Notify,
+    setbacks: AtomicU64,
 }
 
 /// The state of a member with its reason.
@@ -119,6 +121,7 @@ impl Member {
             changes,
             events,
             suspicion: Notify::new(),
+            setbacks: AtomicU64::new(0),
         }
     }
 
@@ -147,6 +150,11 @@ impl Member {
         *self.cursor.borrow()
     }
 
+    /// How often the store turned out to hold less than before.
+    pub fn setbacks(&self) -> u64 {
+        self.setbacks.load(Ordering::Relaxed)
+    }
+
     /// Follows the cursor.
     pub fn watch_cursor(&self) -> watch::Receiver<Lsn> {
         self.cursor.subscribe()
@@ -154,7 +162,11 @@ impl Member {
 
     /// Moves the cursor to what the store says.
     pub fn set_cursor(&self, lsn: Lsn) {
-        self.cursor.send_if_modified(|cursor| std::mem::replace(cursor, lsn) != lsn);
+        self.cursor.send_if_modified(|cursor| {
+            let before = std::mem::replace(cursor, lsn);
+            self.setbacks.fetch_add(u64::from(lsn < before), Ordering::Relaxed);
+            lsn != before
+        });
     }
 
     /// Everything up to this LSN outlives a crash; 0 for a volatile member.

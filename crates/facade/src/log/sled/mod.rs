@@ -21,6 +21,7 @@
 //! Every entry's checksum, number and chain. sled takes damage at its end for a torn write and drops it
 //! silently; the watermark knows better, and a missing entry at or below it is an error, never a shorter
 //! log. Entries beyond the watermark may be missing or there: nobody was told that they are durable.
+//! Those that are there are written and synced once more before anybody sees them.
 //!
 //! An entry is cut into parts of [`PART_BYTES`], so that no page of sled grows beyond a quarter of a
 //! segment, from where on sled would put it into a file of its own that our sync does not cover.
@@ -53,6 +54,7 @@ use super::storage::{Barrier, Mark, Opened, Storage};
 use super::tail::Tail;
 use super::{Appended, Bounds, Checkpoint, Hold, Holds, Log};
 use crate::catalog::Collections;
+use crate::sabotage::{self, Bug};
 
 /// The size of a sled segment.
 const SEGMENT_BYTES: usize = 8 << 20;
@@ -178,7 +180,7 @@ impl<S: Storage> DiskLog<S> {
         max_bytes: u64,
         policy: SyncPolicy,
     ) -> Result<Self> {
-        let (shared, committer) = Self::parts(opened, barrier, mark, max_bytes, policy);
+        let (shared, committer) = Self::parts(opened, barrier, mark, max_bytes, policy)?;
         let (queue, requests) = sync_channel(MAX_WAITING);
         let thread = std::thread::Builder::new().name("mainstay-log".into());
         let thread = thread
@@ -189,12 +191,21 @@ impl<S: Storage> DiskLog<S> {
 
     fn parts(
         opened: Opened<S>,
-        barrier: Barrier,
-        mark: Mark,
+        mut barrier: Barrier,
+        mut mark: Mark,
         max_bytes: u64,
         policy: SyncPolicy,
-    ) -> (Arc<Shared<S>>, Committer<S>) {
+    ) -> Result<(Arc<Shared<S>>, Committer<S>)> {
         let last = opened.last;
+        if opened.synced < last.lsn && !sabotage::on(Bug::TailNotSynced) {
+            // Readers are about to see what nobody knows to be durable.
+            opened.store.rewrite(opened.synced.max(opened.checkpoint.position.lsn))?;
+            let synced = barrier().and_then(|()| mark(last.lsn));
+            synced.map_err(|error| {
+                let text = "the end of the log could not be synced";
+                Error::new(ErrorKind::Unavailable, text).with_source(error)
+            })?;
+        }
         let state = State {
             tail: Tail::new(TAIL_BYTES),
             last,
@@ -211,7 +222,7 @@ impl<S: Storage> DiskLog<S> {
             holds: Arc::default(),
         });
         let committer = Committer::new(Arc::clone(&shared), barrier, mark, last, policy);
-        (shared, committer)
+        Ok((shared, committer))
     }
 
     /// Hands a request to the commit thread and waits for its answer.

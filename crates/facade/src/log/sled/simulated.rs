@@ -19,7 +19,7 @@ impl<S: Storage> DiskLog<S> {
     /// A log over this storage whose writer is a task of the runtime that this is called in.
     ///
     /// # Errors
-    /// None yet.
+    /// Whatever the storage runs into.
     pub fn start_in_task(
         opened: Opened<S>,
         barrier: Barrier,
@@ -28,7 +28,7 @@ impl<S: Storage> DiskLog<S> {
         policy: SyncPolicy,
         wait: Wait,
     ) -> Result<Self> {
-        let (shared, committer) = Self::parts(opened, barrier, mark, max_bytes, policy);
+        let (shared, committer) = Self::parts(opened, barrier, mark, max_bytes, policy)?;
         let (queue, requests) = mpsc::channel(MAX_WAITING);
         let task = tokio::spawn(serve(committer, requests, wait));
         Ok(Self {

@@ -199,6 +199,15 @@ impl Storage for Store {
         Ok(())
     }
 
+    fn rewrite(&self, after: Lsn) -> Result<()> {
+        for part in self.entries.range(part_key(after.next(), 0)..) {
+            let (key, value) = part.map_err(sled_error)?;
+            self.entries.insert(key, value).map_err(sled_error)?;
+        }
+        self.db.flush().map_err(sled_error)?;
+        Ok(())
+    }
+
     fn write_checkpoint(&self, checkpoint: &Checkpoint) -> Result<()> {
         let mut bytes = checkpoint.position.lsn.0.to_be_bytes().to_vec();
         bytes.extend(checkpoint.position.hash.0);
