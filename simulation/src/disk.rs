@@ -284,9 +284,12 @@ impl Storage for OnDisk {
         self.0.change(Change::Write(entries.iter().map(|(lsn, bytes)| (*lsn, bytes[..].into())).collect()))
     }
 
-    fn rewrite(&self, after: Lsn) -> Result<()> {
-        let entries = self.0.state.lock().shown.entries.clone().split_off(&after.next());
-        self.0.change(Change::Write(entries.into_iter().collect()))
+    fn rewrite(&self, _: Lsn) -> Result<()> {
+        if !self.0.world.steps() {
+            return Err(gone());
+        }
+        self.0.state.lock().pending.iter_mut().for_each(|(_, lost)| *lost = false);
+        Ok(())
     }
 
     fn write_checkpoint(&self, checkpoint: &Checkpoint) -> Result<()> {

@@ -285,7 +285,10 @@ async fn settle(world: &Arc<World>, disk: &Arc<Disk>, tier: &Tier) -> Left {
     world.note(|| "GOOD WEATHER".to_owned());
     world.set_weather(false);
     let machines = world.machines.lock().clone();
-    machines.iter().for_each(|machine| machine.set_reach(Reach::Fine));
+    machines.iter().for_each(|machine| {
+        machine.set_reach(Reach::Fine);
+        machine.relent();
+    });
     disk.heal();
     // What hangs ends, what comes late comes, and every store is checked.
     sleep(Duration::from_secs(40)).await;

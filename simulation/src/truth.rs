@@ -216,6 +216,10 @@ impl Truth {
         }
         for (name, held) in &state.collections {
             let Some(points) = self.points.get(&held.incarnation) else { continue };
+            // One that was dropped while it was loaded was not loaded to its end; the replay drops it too.
+            if self.collection(name, to).map(|there| there.0) != Some(held.incarnation) {
+                continue;
+            }
             for (id, changes) in points {
                 let found =
                     held.points.get(id).and_then(|slot| slot.point.as_ref().map(|p| (slot.version, p)));

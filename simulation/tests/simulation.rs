@@ -1,6 +1,7 @@
 //! The simulation itself: it repeats itself, it passes, it sees, and its store keeps the contract of stores.
 
 use async_trait::async_trait;
+#[cfg(tokio_unstable)]
 use mainstay::sabotage::{self, Bug};
 use mainstay_core::conformance::StoreFactory;
 use mainstay_simulation::run::run;
@@ -8,6 +9,15 @@ use mainstay_simulation::scenario::Kind;
 use mainstay_simulation::store::{Handle, Machine};
 use mainstay_simulation::world::World;
 
+#[cfg(not(tokio_unstable))]
+#[test]
+fn a_seed_replays_only_if_tokio_is_seeded() {
+    println!(
+        "SKIPPED: seeds replay with RUSTFLAGS=\"--cfg tokio_unstable\", which `cargo xtask simulate` sets"
+    );
+}
+
+#[cfg(tokio_unstable)]
 #[test]
 fn a_seed_replays_to_the_byte_also_in_another_thread() {
     for seed in 1..=40 {
@@ -29,6 +39,7 @@ fn seeds_break_no_promise() {
     }
 }
 
+#[cfg(tokio_unstable)]
 #[test]
 fn a_deliberate_bug_is_seen_and_its_seed_replays() {
     sabotage::set(Some(Bug::CursorBeforeApply));

@@ -50,7 +50,7 @@ pub fn run() -> Result<ExitCode> {
         cargo::succeed(command.args(["--", "-D", "warnings"]))
     })?;
     step("the simulation repeats itself", "cargo test --release -p mainstay-simulation", || {
-        let mut command = cargo::cargo()?;
+        let mut command = simulate::cargo()?;
         cargo::succeed(command.args(["test", "--locked", "--release", "--package", simulate::PACKAGE]))
     })?;
     step("simulation", "cargo xtask simulate --minutes 3", || {

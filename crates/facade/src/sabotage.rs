@@ -32,6 +32,8 @@ pub enum Bug {
     BootstrapAtLogEnd,
     /// A member is loaded from one that came back older meanwhile.
     SourceWentBack,
+    /// What goes wrong with the source of a load is blamed on its target.
+    SourceFailureBlamed,
     /// Only the first page of a collection is loaded.
     BootstrapFirstPageOnly,
     /// A member is loaded from one that is behind the log.
@@ -112,6 +114,7 @@ impl Bug {
         Self::HalfLoadedAnswersWhenDown,
         Self::BootstrapAtLogEnd,
         Self::SourceWentBack,
+        Self::SourceFailureBlamed,
         Self::BootstrapFirstPageOnly,
         Self::BootstrapSourceBehind,
         Self::PoisonNotQuarantined,

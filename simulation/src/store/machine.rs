@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mainstay::log::SyncPolicy;
 use mainstay::{Lsn, MemberState, MemberStatus};
 use mainstay_core::{
     Effect, Entry, Error, ErrorKind, LogId, LogIdentity, Position, RestoreStep, Result, Run,
@@ -156,6 +157,14 @@ impl Machine {
         let mut inner = self.inner.lock();
         inner.troubles += u64::from(reach != Reach::Fine);
         inner.reach = reach;
+    }
+
+    /// What it did not refuse yet it takes.
+    pub fn relent(&self) {
+        let mut inner = self.inner.lock();
+        if inner.refused.is_none() {
+            inner.poison = None;
+        }
     }
 
     /// The most that it may hold durably as far as the tier was told; 0 for a volatile one.
@@ -410,10 +419,17 @@ impl Machine {
     /// The store goes down without a word and comes back as it was durable, or with more; its position may be older
     /// than its data.
     pub fn crash(&self) {
+        self.come_back(true);
+    }
+
+    /// As after a crash: its own, or that of the process that it is in, whose log syncs its end when it starts.
+    fn come_back(&self, alone: bool) {
         let mut inner = self.inner.lock();
         inner.troubles += 1;
         let to = match self.kind {
             Kind::Volatile => Arc::default(),
+            // What was not flushed could outlive entries that the log did not sync yet.
+            _ if alone && self.world.scenario.sync != SyncPolicy::Immediate => Arc::clone(&inner.durable),
             _ => {
                 let most = inner.unsaved.len();
                 let (data, position) = self.world.draw(|rng| {
@@ -531,7 +547,7 @@ impl Machine {
                 inner.generation += 1;
                 inner.strange = false;
             }
-            Kind::Embedded => self.crash(),
+            Kind::Embedded => self.come_back(false),
             Kind::Server | Kind::DurableServer => {}
         }
         let mut inner = self.inner.lock();

@@ -202,7 +202,8 @@ impl Handle {
             let state = self.machine.shown();
             *self.world.served.lock() = Some(Served {
                 member: self.machine.member,
-                position: state.reached(),
+                // Without a position it holds all up to 0; while it is loaded not even that.
+                position: (!state.restoring).then(|| state.reached().unwrap_or_default()),
                 horizon: state.horizon,
                 surprised: self.machine.is_surprised(),
             });

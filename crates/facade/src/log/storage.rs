@@ -32,10 +32,10 @@ pub trait Storage: Send + Sync + 'static {
     fn write(&self, entries: &[(Lsn, Vec<u8>)]) -> Result<()>;
 
     /// Writes the entries after `after` once more, up to the operating system, so that the next sync covers them: an
-    /// earlier one may have failed, after which the operating system takes them for written.
+    /// earlier one may have failed, after which the operating system takes them for written. Before the first write.
     ///
     /// # Errors
-    /// As [`write`](Self::write).
+    /// Whatever the storage runs into.
     fn rewrite(&self, after: Lsn) -> Result<()>;
 
     /// Stores a checkpoint, up to the operating system.

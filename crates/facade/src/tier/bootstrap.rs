@@ -82,10 +82,17 @@ async fn position_of(source: &Member, log: &dyn Log) -> Result<Position> {
     if sabotage::on(Bug::SourceWentBack) {
         return log.position_at(source.cursor()).await.map_err(not_the_stores_fault);
     }
-    let said = source.store().position(&Context::within(PAGE_TIMEOUT)).await?;
+    let said = source.store().position(&Context::within(PAGE_TIMEOUT)).await;
+    let said = said.map_err(|error| source_failed(source, error))?;
     let said = said.filter(|said| said.log == log.identity()).ok_or_else(|| went_back(source))?;
     let known = log.position_at(said.lsn).await.map_err(not_the_stores_fault)?;
     if known == said { Ok(said) } else { Err(went_back(source)) }
+}
+
+/// What goes wrong with the source says nothing about the store that is loaded from it.
+fn source_failed(source: &Member, error: Error) -> Error {
+    let text = format!("member `{}` cannot be read to load this one", source.name());
+    Error::new(ErrorKind::Unavailable, text).with_source(error)
 }
 
 fn went_back(source: &Member) -> Error {
@@ -99,7 +106,11 @@ async fn restore(source: &Member, target: &Member) -> Result<()> {
     let page = || Context::within(PAGE_TIMEOUT);
     let (from, into) = (source.store(), target.store());
     into.restore(&page(), RestoreStep::Begin).await?;
-    for info in from.collections(&page()).await? {
+    let failed = |error: Error| match sabotage::on(Bug::SourceFailureBlamed) {
+        true => error,
+        false => source_failed(source, error),
+    };
+    for info in from.collections(&page()).await.map_err(failed)? {
         let collection = CollectionRef { name: info.spec.name.clone(), incarnation: info.incarnation };
         into.restore(&page(), RestoreStep::Collection { spec: &info.spec, incarnation: info.incarnation })
             .await?;
@@ -110,7 +121,7 @@ async fn restore(source: &Member, target: &Member) -> Result<()> {
                 // Dropped meanwhile, perhaps created again: the replay does the same.
                 Ok(_) => break,
                 Err(error) if error.kind() == ErrorKind::NotFound => break,
-                Err(error) => return Err(error),
+                Err(error) => return Err(failed(error)),
             };
             if !read.records.is_empty() {
                 let step = RestoreStep::Points { collection: &collection, records: &read.records };
