@@ -50,11 +50,6 @@ pub async fn load(members: &[Arc<Member>], target: usize, log: &dyn Log, at_leas
     if base.lsn < first {
         return Err(went_back(source));
     }
-    let base = if sabotage::on(Bug::BootstrapAtLogEnd) {
-        log.position_at(log.bounds().last).await.map_err(not_the_stores_fault)?
-    } else {
-        base
-    };
     if !sabotage::on(Bug::CursorKeptWhileLoading) {
         target.empty();
     }
@@ -65,6 +60,11 @@ pub async fn load(members: &[Arc<Member>], target: usize, log: &dyn Log, at_leas
     if (still.lsn < base.lsn || source.setbacks() != setbacks) && !sabotage::on(Bug::SourceWentBack) {
         return Err(went_back(source));
     }
+    let base = if sabotage::on(Bug::BootstrapAtLogEnd) {
+        log.position_at(log.bounds().last).await.map_err(not_the_stores_fault)?
+    } else {
+        base
+    };
     if !target.is_volatile() && !sabotage::on(Bug::StoreFlushedBeforeLog) {
         // What the source held and the log has not synced must not outlive the log.
         log.sync().await.map_err(|error| {
