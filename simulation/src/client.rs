@@ -250,13 +250,13 @@ impl Client {
             Wanted::Drop(name) => matches!(entry, Some(Op::DropCollection(dropped)) if dropped.name == *name),
             Wanted::Filter { name, key, from, certain } => {
                 let matched = |point: &Point| point.payload.get("k").and_then(|k| k.as_i64()) == Some(*key);
-                let here = truth.collection(name, *from);
-                let still = here.filter(|here| truth.collection(name, written.lsn) == Some(here.clone()));
+                let (here, end) = (truth.collection(name, *from), truth.end());
+                let still = here.filter(|here| truth.collection(name, end) == Some(here.clone()));
                 // Whatever it accepted before the call, and nobody wrote since, is gone.
                 !certain
                     || still.is_none_or(|(incarnation, _)| {
                         truth
-                            .points(incarnation, written.lsn)
+                            .points(incarnation, end)
                             .iter()
                             .all(|(_, found)| found.version > *from || !matched(&found.point))
                     })
@@ -373,11 +373,15 @@ impl Client {
                 world.note(|| format!("client: {what} fails: {error}"));
                 let gone = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Invalid)
                     && world.truth.lock().was_missing(name, Lsn(before.end.0.saturating_sub(8)), end);
-                let created = world.truth.lock().collection(name, end).map(|(incarnation, _)| incarnation);
+                let (created, steady) = {
+                    let truth = world.truth.lock();
+                    let (here, there) = (truth.collection(name, before.end), truth.collection(name, end));
+                    (here.as_ref().map(|(incarnation, _)| *incarnation), here.is_some() && here == there)
+                };
                 let fit = well.iter().find(|(_, cursor)| {
                     *cursor >= before.at_least && created.is_none_or(|created| *cursor >= created)
                 });
-                if let (Some((member, cursor)), None, false) = (fit, before.from, gone) {
+                if let (Some((member, cursor)), None, true) = (fit, before.from, steady && !gone) {
                     world.fail(
                         "P2",
                         format!("{what} fails ({error}) while member {member} is well at {cursor}"),

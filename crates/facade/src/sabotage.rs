@@ -76,6 +76,8 @@ pub enum Bug {
     LevelAlwaysNormal,
     /// The first failure ends a read.
     NoNextMember,
+    /// A member that lacks acked writes is asked beside one that has them.
+    StaleAskedBeside,
     /// A slow member is raced by one that lacks acked writes.
     HedgeToStale,
     /// A member that is being loaded answers reads.
@@ -136,6 +138,7 @@ impl Bug {
         Self::ServedByFirst,
         Self::LevelAlwaysNormal,
         Self::NoNextMember,
+        Self::StaleAskedBeside,
         Self::HedgeToStale,
         Self::HalfLoadedServes,
         Self::QuarantinedServes,

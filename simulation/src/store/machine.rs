@@ -63,6 +63,8 @@ struct Inner {
     surprised: bool,
     /// Since when the tier could know.
     asked_at: Option<Duration>,
+    /// A load is under way in this opening of the store; one that was cut short begins anew.
+    loading: bool,
     /// Counts how often its data went back.
     setbacks: u64,
     /// Counts whatever goes wrong.
@@ -306,8 +308,10 @@ impl Machine {
     pub fn restore(&self, step: RestoreStep<'_>) -> Result<()> {
         let horizon = self.world.truth.lock().end();
         let mut inner = self.inner.lock();
+        step.check(inner.loading, inner.shown.position.filter(|_| !inner.shown.restoring))?;
         let mut state = (*inner.shown).clone();
         state.restore(step, horizon)?;
+        inner.loading = !matches!(step, RestoreStep::Finish { .. });
         match step {
             RestoreStep::Begin => {
                 inner.generation += 1;
@@ -461,6 +465,9 @@ impl Machine {
         if self.kind != Kind::Volatile {
             inner.durable = state;
         }
+        // What was on its way to it is lost.
+        inner.late.clear();
+        inner.loading = false;
         inner.surprised = true;
         inner.asked_at = None;
         inner.setbacks += 1;
@@ -473,7 +480,7 @@ impl Machine {
         self.world.note(|| format!("store {}: is wiped", self.member));
         self.back_to(&mut inner, Arc::default());
         inner.old.clear();
-        inner.late.clear();
+        inner.strange = false;
         inner.generation += 1;
     }
 
@@ -553,6 +560,7 @@ impl Machine {
         let mut inner = self.inner.lock();
         inner.internal = 0;
         inner.refused = None;
+        inner.loading = false;
     }
 
     /// The machine that all of this runs on lost its power.

@@ -168,9 +168,16 @@ impl<'a> Reader<'a> {
         let mut failures: Vec<Error> = Vec::new();
         // Whichever answers first counts; the others are given up.
         let mut running = FuturesUnordered::new();
+        let (mut latest, mut due): (Option<&Member>, bool) = (None, false);
         loop {
-            let mut hedge = None;
-            if let Some((asked, index)) = waiting.next() {
+            // While a member is asked that holds every acked write, a failure of another one is no reason for an
+            // older answer.
+            let next = waiting.peek().map(|(_, index)| &self.tier.members[**index]);
+            let may_ask = due
+                || running.is_empty()
+                || sabotage::on(Bug::StaleAskedBeside)
+                || next.is_some_and(|next| next.state() == MemberState::Live && next.cursor() >= acked);
+            if may_ask && let Some((asked, index)) = waiting.next() {
                 let member = &self.tier.members[*index];
                 let left = u32::try_from(order.len() - asked).unwrap_or(u32::MAX);
                 // Whoever hangs must leave time for those after it.
@@ -181,10 +188,14 @@ impl<'a> Reader<'a> {
                     let cursor = if sabotage::on(Bug::CursorReadLate) { member.cursor() } else { cursor };
                     (*index, cursor, answer)
                 });
-                hedge = self.hedge(member, operation).zip(waiting.peek()).map(|(patience, (_, next))| {
-                    (member, self.ready(patience, &self.tier.members[**next], acked))
-                });
+                latest = Some(member);
             }
+            due = false;
+            let hedge = latest.and_then(|member| {
+                let patience = self.hedge(member, operation)?;
+                let (_, next) = waiting.peek()?;
+                Some((member, self.ready(patience, &self.tier.members[**next], acked)))
+            });
             let answered = match hedge {
                 None => running.next().await,
                 Some((member, ready)) => tokio::select! {
@@ -193,6 +204,7 @@ impl<'a> Reader<'a> {
                     () = ready => {
                         // Slow or frozen: its applier finds out.
                         member.suspect();
+                        due = true;
                         continue;
                     }
                 },

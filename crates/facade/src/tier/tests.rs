@@ -216,6 +216,23 @@ async fn a_primary_that_fails_late_does_not_take_the_slow_standby_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_primary_that_fails_late_brings_no_older_answer_while_a_fresh_member_is_asked() {
+    let (log, primary, second, third) = (Arc::new(MemoryLog::default()), store(1), store(2), store(3));
+    let tier = tier_of(hedging(), &log, &[&primary, &second, &third]).await;
+    tier.create_collection(spec()).await.unwrap();
+    tier.wait_caught_up(MINUTE).await.unwrap();
+    third.fail_next_of(Operation::Apply, u64::MAX, Fault::Delay(Duration::from_secs(20)));
+    let written = tier.upsert(&docs(), vec![point(1, 0.5)]).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    // The one is given up after a third of 5 s, while the other, asked after 100 ms, is still at it.
+    primary.fail_next_of(Operation::Get, 1, Fault::Hang);
+    second.fail_next_of(Operation::Get, 1, Fault::Delay(Duration::from_secs(2)));
+    let answer = tier.get(&docs(), &[1.into()], &Fields::NONE).await.unwrap();
+    assert_eq!((answer.value.len(), answer.served_by.as_str()), (1, "secondary"));
+    assert!(answer.cursor >= written.lsn);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_fastest_member_serves_and_is_never_behind_an_acked_write() {
     let (log, primary, standby) = (Arc::new(MemoryLog::default()), store(1), store(2));
     let options = TierOptions { read: ReadPolicy::Fastest, ..TierOptions::default() };
