@@ -194,7 +194,10 @@ impl Disk {
             state.fails_next = None;
             self.world.told.lock().latched = true;
             self.world.note(|| "disk: a sync fails, and what it was for is lost".to_owned());
-            state.pending.iter_mut().for_each(|(_, lost)| *lost = true);
+            // What a cut wrote is not lost: nothing at a start tells that it was, as the watermark tells of entries.
+            for (change, lost) in &mut state.pending {
+                *lost |= matches!(change, Change::Write(_));
+            }
             return Err(io::Error::other("the device failed"));
         }
         let usable = state.pending.iter().take_while(|(_, lost)| !lost).count();
