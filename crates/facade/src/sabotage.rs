@@ -36,8 +36,6 @@ pub enum Bug {
     SourceFailureBlamed,
     /// Only the first page of a collection is loaded.
     BootstrapFirstPageOnly,
-    /// A member is loaded from one that is behind the log.
-    BootstrapSourceBehind,
     /// An entry that its store refuses is tried for ever.
     PoisonNotQuarantined,
     /// An entry that one store refuses takes every member out of service.
@@ -76,8 +74,6 @@ pub enum Bug {
     LevelAlwaysNormal,
     /// The first failure ends a read.
     NoNextMember,
-    /// A member that lacks acked writes is asked beside one that has them.
-    StaleAskedBeside,
     /// A slow member is raced by one that lacks acked writes.
     HedgeToStale,
     /// A member that is being loaded answers reads.
@@ -118,7 +114,6 @@ impl Bug {
         Self::SourceWentBack,
         Self::SourceFailureBlamed,
         Self::BootstrapFirstPageOnly,
-        Self::BootstrapSourceBehind,
         Self::PoisonNotQuarantined,
         Self::PoisonStopsAll,
         Self::CutOneTooFar,
@@ -138,7 +133,6 @@ impl Bug {
         Self::ServedByFirst,
         Self::LevelAlwaysNormal,
         Self::NoNextMember,
-        Self::StaleAskedBeside,
         Self::HedgeToStale,
         Self::HalfLoadedServes,
         Self::QuarantinedServes,

@@ -175,7 +175,6 @@ impl<'a> Reader<'a> {
             let next = waiting.peek().map(|(_, index)| &self.tier.members[**index]);
             let may_ask = due
                 || running.is_empty()
-                || sabotage::on(Bug::StaleAskedBeside)
                 || next.is_some_and(|next| next.state() == MemberState::Live && next.cursor() >= acked);
             if may_ask && let Some((asked, index)) = waiting.next() {
                 let member = &self.tier.members[*index];

@@ -114,7 +114,7 @@ pub fn bootstrap_source(members: &[View], target: usize, first: Lsn) -> Option<u
     (0..members.len())
         .filter(|i| *i != target)
         .filter(|i| matches!(members[*i].state, MemberState::Live | MemberState::CatchingUp))
-        .filter(|i| members[*i].cursor >= first || sabotage::on(Bug::BootstrapSourceBehind))
+        .filter(|i| members[*i].cursor >= first)
         .max_by_key(|i| (members[*i].is_well(), members[*i].cursor, std::cmp::Reverse(*i)))
 }
 
