@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cargo, test, tidy};
+use crate::{cargo, simulate, test, tidy};
 
 /// The backends; each set of them is a supported combination of features.
 const BACKENDS: [&str; 4] = ["memory", "lance", "qdrant", "qdrant-edge"];
@@ -13,6 +13,9 @@ const BACKENDS: [&str; 4] = ["memory", "lance", "qdrant", "qdrant-edge"];
 /// Combinations that are also checked as they are resolved alone, without what the rest of the workspace
 /// switches on in their dependencies.
 const ALONE: [&str; 6] = ["", "memory", "qdrant", "memory,qdrant", "prometheus", "memory,prometheus"];
+
+/// How long seeds are run; as many as fit.
+const SIMULATION_MINUTES: &str = "3";
 
 /// Runs every step in order and stops at the first that fails.
 pub fn run() -> Result<ExitCode> {
@@ -27,7 +30,8 @@ pub fn run() -> Result<ExitCode> {
     }
     step("clippy", "cargo clippy", || {
         let mut command = cargo::cargo()?;
-        command.args(["clippy", "--locked", "--workspace", "--exclude", "mainstay-bench", "--all-targets"]);
+        command.args(["clippy", "--locked", "--workspace", "--exclude", "mainstay-bench"]);
+        command.args(["--exclude", simulate::PACKAGE, "--all-targets"]);
         cargo::succeed(command.args(["--features", test::FEATURES, "--", "-D", "warnings"]))
     })?;
     for features in combinations() {
@@ -36,9 +40,25 @@ pub fn run() -> Result<ExitCode> {
     step("documentation", "RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps", || {
         let mut command = cargo::cargo()?;
         command.args(["doc", "--locked", "--no-deps", "--workspace", "--exclude", "mainstay-bench"]);
+        command.args(["--exclude", simulate::PACKAGE]);
         cargo::succeed(command.args(["--features", test::FEATURES]).env("RUSTDOCFLAGS", "-D warnings"))
     })?;
     step("tests", "cargo xtask test", || cargo::succeed(&mut test::command(&[])?))?;
+    step("the simulation is clean", "cargo clippy -p mainstay-simulation --all-targets", || {
+        let mut command = cargo::cargo()?;
+        command.args(["clippy", "--locked", "--package", simulate::PACKAGE, "--all-targets"]);
+        cargo::succeed(command.args(["--", "-D", "warnings"]))
+    })?;
+    step("the simulation repeats itself", "cargo test --release -p mainstay-simulation", || {
+        let mut command = simulate::cargo()?;
+        cargo::succeed(command.args(["test", "--locked", "--release", "--package", simulate::PACKAGE]))
+    })?;
+    step("simulation", "cargo xtask simulate --minutes 3", || {
+        cargo::succeed(&mut simulate::command(&["--minutes", SIMULATION_MINUTES])?)
+    })?;
+    step("the simulation sees", "cargo xtask simulate --bugs", || {
+        cargo::succeed(&mut simulate::command(&["--bugs"])?)
+    })?;
     step("benchmarks compile", "cargo clippy -p mainstay-bench", || {
         let mut command = cargo::cargo()?;
         cargo::succeed(command.args([

@@ -7,6 +7,7 @@ mod demo;
 mod failures;
 mod maintain;
 mod protoc;
+mod simulate;
 mod test;
 mod tidy;
 
@@ -26,6 +27,10 @@ Develop
   ci                            what must be green before a change lands
   bench breaker|log|tier|memory|qdrant|fastest
                                 benchmarks, both sides in one run; --dataset DIR, --format json
+  simulate [--seeds N] [--from S] [--minutes M]
+                                the tier over simulated stores, disk and clock, with faults at random
+  simulate --seed S             replays a seed and prints its history
+  simulate --bugs               proves that each deliberate bug is seen
   tidy                          the tree's own rules
   protoc                        prints the variables with which plain cargo builds the feature `lance`
 
@@ -58,6 +63,7 @@ fn run(args: &[String]) -> Result<ExitCode> {
         "test" => test::run(rest),
         "ci" => ci::run(),
         "bench" => bench::run(rest),
+        "simulate" => simulate::run(rest),
         "tidy" => tidy::run(),
         "protoc" => protoc::print(),
         command if maintain::COMMANDS.contains(&command) => maintain::run(args),

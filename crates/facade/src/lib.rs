@@ -37,6 +37,11 @@ pub mod config;
 #[cfg(unix)]
 pub mod control;
 pub mod log;
+#[cfg(feature = "simulation")]
+pub mod sabotage;
+#[cfg(not(feature = "simulation"))]
+#[expect(dead_code, reason = "the list is for the simulation")]
+mod sabotage;
 mod tier;
 
 pub use answer::{Answer, MemberName, ServiceLevel, Written};

@@ -5,6 +5,7 @@
 //! | `codec` | an entry as bytes: versioned, checksummed, chained to the one before |
 //! | `tail` | the newest entries in memory, so that appliers at the end never touch the disk |
 //! | [`MemoryLog`] | for tests and tiers that need not outlive their process |
+//! | `storage` | what a log asks of a disk |
 //! | [`SledLog`] | on disk, with group commit |
 //!
 //! Invariants, whatever the implementation: LSNs start at 1 and have no gaps; an entry that a reader
@@ -14,6 +15,7 @@
 mod codec;
 mod memory;
 mod sled;
+mod storage;
 #[cfg(test)]
 mod suite;
 mod tail;
@@ -26,8 +28,11 @@ use mainstay_core::{Entry, Error, LogIdentity, Lsn, Op, Point, Position, Result}
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+#[cfg(feature = "simulation")]
+pub use self::codec::decode;
 pub use self::memory::MemoryLog;
-pub use self::sled::{LogOptions, SledLog, SyncPolicy};
+pub use self::sled::{DiskLog, LogOptions, SledLog, SyncPolicy};
+pub use self::storage::{Barrier, Mark, Opened, Storage};
 use crate::catalog::Collections;
 
 /// Most bytes of one encoded entry. Larger ones would make a run that a store takes in one go

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::Instrument;
 
 use crate::log::Log;
+use crate::sabotage::{self, Bug};
 use crate::tier::member::{Member, MemberState};
 use crate::tier::{bootstrap, expected, spans, until_closing};
 
@@ -114,10 +115,16 @@ impl Applier {
                 Ended::Failed(error) => error,
             };
             internal_failures += u32::from(error.kind() == ErrorKind::Internal);
-            if matches!(error.kind(), ErrorKind::Rejected | ErrorKind::Corrupt | ErrorKind::LogGap)
+            let tried_for_ever =
+                sabotage::on(Bug::PoisonNotQuarantined) && error.kind() == ErrorKind::Rejected;
+            if !tried_for_ever
+                && matches!(error.kind(), ErrorKind::Rejected | ErrorKind::Corrupt | ErrorKind::LogGap)
                 || internal_failures >= INTERNAL_TRIES
             {
                 self.member().quarantine(&error);
+                if sabotage::on(Bug::PoisonStopsAll) {
+                    self.members.iter().for_each(|member| member.quarantine(&error));
+                }
                 continue;
             }
             tracing::warn!(member = %self.member().name(), %error, "member down");
@@ -131,7 +138,8 @@ impl Applier {
     async fn close(&self) {
         let cx = Context::within(WRITE_TIMEOUT);
         let member = self.member();
-        if !member.is_volatile() && !matches!(member.state(), MemberState::Bootstrapping) {
+        let whole = !matches!(member.state(), MemberState::Bootstrapping);
+        if !member.is_volatile() && whole && self.log_is_durable().await {
             match member.store().flush(&cx).await {
                 Ok(durable) => durable.into_iter().for_each(|position| member.set_durable(position.lsn)),
                 Err(error) => {
@@ -195,7 +203,7 @@ impl Applier {
             return Ok(Some(start));
         };
         let identity = self.log.identity();
-        if position.log != identity {
+        if position.log != identity && !sabotage::on(Bug::IdentityNotCompared) {
             return Err(Error::new(
                 ErrorKind::Corrupt,
                 format!(
@@ -207,6 +215,10 @@ impl Applier {
             .with_lsn(position.lsn));
         }
         let end = self.log.bounds().last;
+        if position.lsn > end && sabotage::on(Bug::AheadOfLogAccepted) {
+            member.set_cursor(position.lsn);
+            return Ok(Some(position));
+        }
         if position.lsn > end {
             return Err(Error::new(
                 ErrorKind::Corrupt,
@@ -219,10 +231,18 @@ impl Applier {
         }
         if position.lsn < start.lsn {
             tracing::warn!(member = %member.name(), at = %position.lsn, log_starts_after = %start.lsn, "behind the log");
+            if !sabotage::on(Bug::CursorKeptWhileLoading) {
+                member.set_cursor(position.lsn);
+                member.set_durable(member.durable().min(position.lsn));
+            }
             return self.bootstrap(start.lsn, None).await;
         }
-        let known = self.log.position_at(position.lsn).await?;
-        if known.hash != position.hash {
+        // What it says now is what counts, also if the rest of this fails.
+        if !sabotage::on(Bug::PositionRemembered) {
+            member.set_cursor(member.cursor().min(position.lsn));
+        }
+        let known = self.log.position_at(position.lsn).await.map_err(not_the_stores_fault)?;
+        if known.hash != position.hash && !sabotage::on(Bug::HistoryNotCompared) {
             return Err(Error::new(
                 ErrorKind::Corrupt,
                 format!(
@@ -231,6 +251,9 @@ impl Applier {
                 ),
             )
             .with_lsn(position.lsn));
+        }
+        if sabotage::on(Bug::PositionRemembered) && member.cursor() > position.lsn {
+            return Ok(Some(self.log.position_at(member.cursor()).await?));
         }
         member.set_cursor(position.lsn);
         // A store that came back older holds nothing durable beyond what it says.
@@ -297,8 +320,9 @@ impl Applier {
             if position.lsn >= log_end {
                 member.set_state(MemberState::Live);
                 tokio::select! {
-                    changed = end.changed() => if changed.is_err() { return Ended::Closing },
+                    biased;
                     () = until_closing(&mut closing) => return Ended::Closing,
+                    changed = end.changed() => if changed.is_err() { return Ended::Closing },
                     _ = orders.changed() => {}
                     () = member.suspected() => if let Some(ended) = self.look_after(position).await { return ended },
                     () = sleep(self.pace.check_interval.min(self.pace.flush_interval)) => {
@@ -313,12 +337,8 @@ impl Applier {
                 Ok(entries) => entries,
                 // The log was cut past this member while it was behind: it is loaded anew.
                 Err(error) if error.kind() == ErrorKind::LogGap => return Ended::Resettle,
-                // A damaged log is not the store's fault, but nothing beyond the damage is applied.
-                Err(error) => {
-                    return Ended::Failed(
-                        Error::new(ErrorKind::Unavailable, "the log cannot be read").with_source(error),
-                    );
-                }
+                // Nothing beyond the damage is applied.
+                Err(error) => return Ended::Failed(not_the_stores_fault(error)),
             };
             let mut points = 0;
             let entries = entries.into_iter().take_while(|entry| {
@@ -330,6 +350,9 @@ impl Applier {
                 Ok(run) => run,
                 Err(error) => return Ended::Failed(error),
             };
+            if sabotage::on(Bug::CursorBeforeApply) {
+                member.set_cursor(run.end().lsn);
+            }
             let span = spans::apply(member.name());
             span.record("lsn", run.end().lsn.0);
             match member.store().apply(&Context::within(WRITE_TIMEOUT), &run).instrument(span).await {
@@ -356,6 +379,10 @@ impl Applier {
                 Err(error) if error.kind() == ErrorKind::LogGap => {
                     return self.after_gap(position, &run, error).await;
                 }
+                Err(_) if sabotage::on(Bug::EntrySkippedOnRetry) => {
+                    position = run.end();
+                    member.set_cursor(position.lsn);
+                }
                 Err(error) => return Ended::Failed(error),
             }
             if flushed_at.elapsed() >= self.pace.flush_interval {
@@ -374,9 +401,12 @@ impl Applier {
             Ok(said) => said,
             Err(error) => return Ended::Failed(error),
         };
+        self.has_moved(said);
         let next = said.map_or(Lsn(1), |position| position.lsn.next());
         match run.entries().iter().find(|entry| entry.lsn == next).map(|entry| &entry.op) {
             Some(Op::AdoptCollection { .. }) => Ended::Load(next),
+            // It holds nothing and takes nothing: a load of it was cut short.
+            _ if said.is_none() && thought.lsn == Lsn::ZERO => Ended::Load(Lsn::ZERO),
             _ if said == Some(thought) => Ended::Failed(error),
             _ => Ended::Resettle,
         }
@@ -384,6 +414,14 @@ impl Applier {
 
     async fn look_after(&self, position: Position) -> Option<Ended> {
         self.check(position).instrument(spans::check(self.member().name())).await
+    }
+
+    /// The store is elsewhere than it was; until that is settled it holds no more than it says.
+    fn has_moved(&self, said: Option<Position>) {
+        let said = said.map_or(Lsn::ZERO, |position| position.lsn);
+        if !sabotage::on(Bug::PositionRemembered) {
+            self.member().set_cursor(self.member().cursor().min(said));
+        }
     }
 
     /// Looks after an idle store: it answers, and it still is where it was.
@@ -396,21 +434,48 @@ impl Applier {
         match store.position(&cx).await {
             Ok(Some(said)) if said == position => None,
             Ok(None) if position.lsn == Lsn::ZERO => None,
-            Ok(_) => Some(Ended::Resettle),
+            Ok(said) => {
+                self.has_moved(said);
+                Some(Ended::Resettle)
+            }
             Err(error) => Some(Ended::Failed(error)),
         }
     }
 
+    /// Makes the log durable before a store: else a store could hold after a power loss what the log lost. A log that
+    /// cannot is left alone, and so is the store, which serves on.
+    async fn log_is_durable(&self) -> bool {
+        if sabotage::on(Bug::StoreFlushedBeforeLog) {
+            return true;
+        }
+        let synced = self.log.sync().await;
+        synced
+            .inspect_err(|error| tracing::warn!(%error, "not flushed, because the log cannot be synced"))
+            .is_ok()
+    }
+
     async fn flush(&self, position: Position) -> Result<(), Error> {
         let member = self.member();
-        if member.is_volatile() || member.durable() >= position.lsn {
+        if member.is_volatile() || member.durable() >= position.lsn || !self.log_is_durable().await {
             return Ok(());
         }
         let span = spans::flush(member.name());
-        let durable = member.store().flush(&Context::within(WRITE_TIMEOUT)).instrument(span.clone()).await?;
+        let flushed = member.store().flush(&Context::within(WRITE_TIMEOUT)).instrument(span.clone()).await;
+        let durable = match flushed {
+            Err(_) if sabotage::on(Bug::FlushFailureIgnored) => Some(position),
+            flushed => flushed?,
+        };
         let durable = durable.map_or(Lsn::ZERO, |position| position.lsn);
         span.record("lsn", durable.0);
         member.set_durable(durable);
         Ok(())
     }
+}
+
+/// A log that is damaged, or was cut meanwhile, says nothing about the store: it is asked again later.
+pub fn not_the_stores_fault(error: Error) -> Error {
+    if sabotage::on(Bug::LogBlamedOnStore) {
+        return error;
+    }
+    Error::new(ErrorKind::Unavailable, "the log cannot be read").with_source(error)
 }

@@ -15,11 +15,13 @@ use mainstay_core::{
 use tracing::Instrument;
 
 use crate::log::Log;
+use crate::sabotage::{self, Bug};
+use crate::tier::applier::not_the_stores_fault;
 use crate::tier::member::Member;
 use crate::tier::{route, spans};
 
 /// Points read and written at once.
-const PAGE: usize = 512;
+const PAGE: usize = if cfg!(feature = "simulation") { 5 } else { 512 };
 /// One page, read or written.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Ending a load includes making all of it durable.
@@ -53,20 +55,75 @@ pub async fn load(
         ));
     };
     let (source, target) = (&members[source], &members[target]);
-    // Held before the cursor is read, so that the cut cannot pass the cursor in between.
+    // Held before the position is read, so that the cut cannot pass it in between.
     let _hold = log.hold(first);
-    let base = log.position_at(source.cursor()).await?;
+    let setbacks = source.setbacks();
+    let base = position_of(source, log).await?;
+    if base.lsn < first {
+        return Err(went_back(source));
+    }
+    if !sabotage::on(Bug::CursorKeptWhileLoading) {
+        target.empty();
+    }
     tracing::info!(member = %target.name(), source = %source.name(), at = %base.lsn, "loading");
     let span = spans::bootstrap(target.name(), source.name(), base.lsn);
-    restore(source, target, base).instrument(span).await?;
+    restore(source, target).instrument(span).await?;
+    // What was read must hold all that the position says: a store that came back older meanwhile does not.
+    let still = position_of(source, log).await?;
+    if (still.lsn < base.lsn || source.setbacks() != setbacks) && !sabotage::on(Bug::SourceWentBack) {
+        return Err(went_back(source));
+    }
+    let base = if sabotage::on(Bug::BootstrapAtLogEnd) {
+        log.position_at(log.bounds().last).await.map_err(not_the_stores_fault)?
+    } else {
+        base
+    };
+    if !target.is_volatile() && !sabotage::on(Bug::StoreFlushedBeforeLog) {
+        // What the source held and the log has not synced must not outlive the log.
+        log.sync().await.map_err(|error| {
+            Error::new(ErrorKind::Unavailable, "the log could not be synced before the store")
+                .with_source(error)
+        })?;
+    }
+    let finish = RestoreStep::Finish { position: base };
+    target.store().restore(&Context::within(FINISH_TIMEOUT), finish).await?;
     Ok(base)
 }
 
-async fn restore(source: &Member, target: &Member, base: Position) -> Result<()> {
+/// Where a store says that it is; it must be a place in this log.
+async fn position_of(source: &Member, log: &dyn Log) -> Result<Position> {
+    if sabotage::on(Bug::SourceWentBack) {
+        return log.position_at(source.cursor()).await.map_err(not_the_stores_fault);
+    }
+    let said = source.store().position(&Context::within(PAGE_TIMEOUT)).await;
+    let said = said.map_err(|error| source_failed(source, error))?;
+    let said = said.filter(|said| said.log == log.identity()).ok_or_else(|| went_back(source))?;
+    let known = log.position_at(said.lsn).await.map_err(not_the_stores_fault)?;
+    if known == said { Ok(said) } else { Err(went_back(source)) }
+}
+
+/// What goes wrong with the source says nothing about the store that is loaded from it.
+fn source_failed(source: &Member, error: Error) -> Error {
+    let text = format!("member `{}` cannot be read to load this one", source.name());
+    Error::new(ErrorKind::Unavailable, text).with_source(error)
+}
+
+fn went_back(source: &Member) -> Error {
+    source.suspect();
+    let text =
+        format!("member `{}` is not where it was, and is no source until that is settled", source.name());
+    Error::new(ErrorKind::Unavailable, text)
+}
+
+async fn restore(source: &Member, target: &Member) -> Result<()> {
     let page = || Context::within(PAGE_TIMEOUT);
     let (from, into) = (source.store(), target.store());
-    let collections = from.collections(&page()).await?;
-    let expected = of_store(&**from, &collections, page).await?;
+    let failed = |error: Error| match sabotage::on(Bug::SourceFailureBlamed) {
+        true => error,
+        false => source_failed(source, error),
+    };
+    let collections = from.collections(&page()).await.map_err(failed)?;
+    let expected = of_store(&**from, &collections, page).await.map_err(failed)?;
     into.expect(&page(), &expected).await?;
     into.restore(&page(), RestoreStep::Begin).await?;
     for info in collections {
@@ -80,17 +137,17 @@ async fn restore(source: &Member, target: &Member, base: Position) -> Result<()>
                 // Dropped meanwhile, perhaps created again: the replay does the same.
                 Ok(_) => break,
                 Err(error) if error.kind() == ErrorKind::NotFound => break,
-                Err(error) => return Err(error),
+                Err(error) => return Err(failed(error)),
             };
             if !read.records.is_empty() {
                 let step = RestoreStep::Points { collection: &collection, records: &read.records };
                 into.restore(&page(), step).await?;
             }
             match read.next {
-                Some(next) => query.after = Some(next),
-                None => break,
+                Some(next) if !sabotage::on(Bug::BootstrapFirstPageOnly) => query.after = Some(next),
+                _ => break,
             }
         }
     }
-    into.restore(&Context::within(FINISH_TIMEOUT), RestoreStep::Finish { position: base }).await
+    Ok(())
 }

@@ -143,6 +143,7 @@ pub(crate) async fn tell_who_serves(shared: Arc<Shared>, mut closing: watch::Rec
         let waits = shared.members.iter().filter_map(|member| member.restored_in());
         let soon = waits.min().unwrap_or(Duration::MAX).min(shared.options.check_interval);
         tokio::select! {
+            biased;
             () = until_closing(&mut closing) => return,
             _ = states.changed() => {}
             () = sleep(soon.max(Duration::from_millis(1))) => {}

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::sabotage::{self, Bug};
+
 /// How many times the delay may double for a member that keeps failing.
 const MOST_DOUBLINGS: u32 = 5;
 /// A member that fails within so many delays of its failback waits longer the next time.
@@ -79,6 +81,7 @@ impl Failback {
         self.settle(options, now);
         match self.phase {
             Phase::Trusted | Phase::Restored(_) => None,
+            Phase::Back(_) if sabotage::on(Bug::FailbackAtOnce) => None,
             Phase::Back(since) if options.auto_restore => {
                 Some(self.delay(options).saturating_sub(now - since))
             }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use mainstay_core::{BreakerState, Durability, Error, Guarded, Lsn, Result, VectorStore};
@@ -70,6 +70,7 @@ pub struct Member {
     changes: StateChanges,
     events: broadcast::Sender<Event>,
     suspicion: Notify,
+    setbacks: AtomicU64,
     chosen: AtomicBool,
     orders: watch::Sender<u64>,
     reload: Mutex<Option<Reload>>,
@@ -106,6 +107,8 @@ pub struct Condition {
     pub entry: Option<Lsn>,
     /// Whether the store was asked for its position since the start, whatever it said.
     pub settled: bool,
+    /// What the store holds is known: it said where it is, and was not emptied to be loaded since.
+    whole: bool,
     /// How far it is on its way back to serving first.
     failback: Failback,
     failed_checks: u32,
@@ -131,6 +134,7 @@ impl Member {
             reason: None,
             entry: None,
             settled: false,
+            whole: false,
             failback: Failback::default(),
             failed_checks: 0,
             ordered_out: false,
@@ -147,6 +151,7 @@ impl Member {
             changes,
             events,
             suspicion: Notify::new(),
+            setbacks: AtomicU64::new(0),
             chosen: AtomicBool::new(false),
             orders: watch::Sender::new(0),
             reload: Mutex::new(None),
@@ -184,6 +189,11 @@ impl Member {
         *self.cursor.borrow()
     }
 
+    /// How often the store turned out to hold less than before.
+    pub fn setbacks(&self) -> u64 {
+        self.setbacks.load(Ordering::Relaxed)
+    }
+
     /// Follows the cursor.
     pub fn watch_cursor(&self) -> watch::Receiver<Lsn> {
         self.cursor.subscribe()
@@ -191,7 +201,11 @@ impl Member {
 
     /// Moves the cursor to what the store says.
     pub fn set_cursor(&self, lsn: Lsn) {
-        self.cursor.send_if_modified(|cursor| std::mem::replace(cursor, lsn) != lsn);
+        self.cursor.send_if_modified(|cursor| {
+            let before = std::mem::replace(cursor, lsn);
+            self.setbacks.fetch_add(u64::from(lsn < before), Ordering::Relaxed);
+            lsn != before
+        });
     }
 
     /// Everything up to this LSN outlives a crash; 0 for a volatile member.
@@ -227,9 +241,17 @@ impl Member {
             }
             let changed = condition.state != state;
             condition.state = state;
+            condition.whole |= matches!(state, MemberState::Live | MemberState::CatchingUp);
             condition.failed_checks = 0;
             changed
         });
+    }
+
+    /// It is about to be emptied and loaded: until that is done it holds nothing, and answers nobody.
+    pub fn empty(&self) {
+        self.condition.lock().whole = false;
+        self.set_cursor(Lsn::ZERO);
+        self.set_durable(Lsn::ZERO);
     }
 
     /// Goes down for this reason.
@@ -423,14 +445,15 @@ impl Member {
 
     /// What decisions see of it.
     pub fn view(&self) -> View {
-        let (state, trusted) = {
+        let (state, whole, trusted) = {
             let mut condition = self.condition.lock();
             let trusted = condition.failback.is_untouched()
                 || condition.failback.waits(&self.failback, Instant::now()).is_none();
-            (condition.state, trusted)
+            (condition.state, condition.whole, trusted)
         };
         View {
             state,
+            whole,
             trusted,
             chosen: self.is_chosen(),
             cursor: self.cursor(),

@@ -240,7 +240,10 @@ impl Tier {
         let (closing, closing_receiver) = watch::channel(false);
         let pace = Pace { check_interval: options.check_interval, flush_interval: options.flush_interval };
         let shared = Arc::new(Shared {
-            retries: Retries::new(options.retry.clone(), SmallRng::from_os_rng()),
+            retries: Retries::new(
+                options.retry.clone(),
+                options.seed.map_or_else(SmallRng::from_os_rng, SmallRng::seed_from_u64),
+            ),
             counts: Counts::default(),
             publisher: Publisher::default(),
             drift: Drift::default(),

@@ -26,6 +26,9 @@ pub struct TierOptions {
     pub check_interval: Duration,
     /// When and how often a read that failed everywhere is tried again.
     pub retry: RetryConfig,
+    /// What the random waits of retries are drawn from; `None` asks the operating system. With a seed, equal calls
+    /// in equal order wait alike.
+    pub seed: Option<u64>,
     /// When a member that was away serves first again.
     pub failback: FailbackOptions,
     /// How the members are compared with each other.
@@ -50,6 +53,7 @@ impl Default for TierOptions {
             log_max_bytes: 1 << 30,
             check_interval: Duration::from_secs(5),
             retry: RetryConfig::default(),
+            seed: None,
             failback: FailbackOptions::default(),
             drift: DriftConfig::default(),
             shadow: ShadowConfig::default(),

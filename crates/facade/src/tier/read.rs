@@ -15,6 +15,7 @@ use tracing::Instrument;
 
 use crate::answer::{Answer, ServiceLevel};
 use crate::config::{HedgeAfter, ReadPolicy};
+use crate::sabotage::{self, Bug};
 use crate::tier::member::{Member, MemberState};
 use crate::tier::route::{self, View};
 use crate::tier::{Shared, spans};
@@ -201,20 +202,34 @@ impl<'a> Reader<'a> {
         let mut failures: Vec<Error> = Vec::new();
         // Whichever answers first counts; the others are given up.
         let mut running = FuturesUnordered::new();
+        let (mut latest, mut due): (Option<&Member>, bool) = (None, false);
         loop {
-            let mut hedge = None;
-            if let Some((asked, index)) = waiting.next() {
+            // While a member is asked that holds every acked write, a failure of another one is no reason for an
+            // older answer.
+            let next = waiting.peek().map(|(_, index)| &self.tier.members[**index]);
+            let may_ask = due
+                || running.is_empty()
+                || next.is_some_and(|next| next.state() == MemberState::Live && next.cursor() >= acked);
+            if may_ask && let Some((asked, index)) = waiting.next() {
                 let member = &self.tier.members[*index];
                 let left = u32::try_from(order.len() - asked).unwrap_or(u32::MAX);
                 // Whoever hangs must leave time for those after it.
                 let asking = call(member.store(), cx.at_most(cx.remaining() / left))
                     .instrument(spans::ask(operation, member.name()));
                 let cursor = member.cursor();
-                running.push(async move { (*index, cursor, asking.await) });
-                hedge = self.hedge(member, operation).zip(waiting.peek()).map(|(patience, (_, next))| {
-                    (member, self.ready(patience, &self.tier.members[**next], acked))
+                running.push(async move {
+                    let answer = asking.await;
+                    let cursor = if sabotage::on(Bug::CursorReadLate) { member.cursor() } else { cursor };
+                    (*index, cursor, answer)
                 });
+                latest = Some(member);
             }
+            due = false;
+            let hedge = latest.and_then(|member| {
+                let patience = self.hedge(member, operation)?;
+                let (_, next) = waiting.peek()?;
+                Some((member, self.ready(patience, &self.tier.members[**next], acked)))
+            });
             let answered = match hedge {
                 None => running.next().await,
                 Some((member, ready)) => tokio::select! {
@@ -224,6 +239,7 @@ impl<'a> Reader<'a> {
                         // Slow or frozen: its applier finds out.
                         member.suspect();
                         member.counts().hedged();
+                        due = true;
                         continue;
                     }
                 },
@@ -241,6 +257,9 @@ impl<'a> Reader<'a> {
                         member.suspect();
                     }
                     failures.push(self.unless_behind(error));
+                    if sabotage::on(Bug::NoNextMember) {
+                        return Err(self.all_failed(failures));
+                    }
                 }
                 None => return Err(self.all_failed(failures)),
             }
@@ -251,6 +270,9 @@ impl<'a> Reader<'a> {
     /// this read. That a member is slow is no reason for an older answer.
     async fn ready(&self, patience: Duration, next: &Member, acked: Lsn) {
         sleep(patience).await;
+        if sabotage::on(Bug::HedgeToStale) {
+            return;
+        }
         let reached = next.watch_cursor().wait_for(|cursor| *cursor >= acked).await.is_ok();
         // One that is not well, or partial, answers for want of a better one only.
         if !reached || next.state() != MemberState::Live || next.store().is_partial() {
@@ -284,23 +306,25 @@ impl<'a> Reader<'a> {
     }
 
     fn answer<T>(&self, value: T, index: usize, cursor: Lsn, chosen: Option<usize>) -> Answer<T> {
-        let member = &self.tier.members[index];
         // A standby that serves because it is the fastest is no sign of trouble with the first member.
         let by_choice = self.tier.options.read == ReadPolicy::Fastest && chosen == Some(index);
         let level = match index {
             0 => ServiceLevel::Normal,
+            _ if sabotage::on(Bug::LevelAlwaysNormal) => ServiceLevel::Normal,
             _ => {
                 let views = self.tier.views();
                 let serving = if by_choice && route::active(&views) == Some(0) { 0 } else { index };
                 route::level(&views, serving)
             }
         };
+        let named = chosen.filter(|_| sabotage::on(Bug::ServedByFirst)).unwrap_or(index);
+        let lag = cursor.lag_behind(self.tier.log.bounds().last);
         Answer {
             value,
-            served_by: member.name().clone(),
+            served_by: self.tier.members[named].name().clone(),
             level,
-            lag: cursor.lag_behind(self.tier.log.bounds().last),
-            partial: member.store().is_partial(),
+            lag: if sabotage::on(Bug::LagHidden) { 0 } else { lag },
+            partial: self.tier.members[index].store().is_partial(),
             cursor,
         }
     }
@@ -362,7 +386,8 @@ impl<'a> Reader<'a> {
             // One whose times are not known yet comes first, so that they become known.
             ReadPolicy::Fastest => self.tier.members[index].store().latency(operation).quantile(0.5),
         };
-        let mut order = route::read_order(views, self.at_least, self.tier.acked(), rank);
+        let at_least = if sabotage::on(Bug::AtLeastIgnored) { Lsn::ZERO } else { self.at_least };
+        let mut order = route::read_order(views, at_least, self.tier.acked(), rank);
         order.retain(|index| {
             self.from.is_none_or(|only| *index == only) && !(self.whole && views[*index].partial)
         });
@@ -403,6 +428,7 @@ impl MemberChanges {
         let cursors = self.receivers.iter_mut().map(|receiver| Box::pin(receiver.changed()));
         // An error would mean that a member is gone, which is a change too.
         tokio::select! {
+            biased;
             _ = futures::future::select_all(cursors) => {}
             _ = self.states.changed() => {}
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use mainstay_core::{Lsn, Result};
 use tokio::sync::watch;
 
+use crate::sabotage::{self, Bug};
 use crate::tier::{Shared, until_closing};
 
 /// How often the task looks whether the log can be cut.
@@ -52,6 +53,7 @@ pub fn cut(extent: Extent, members: &[Holder]) -> Option<Lsn> {
 pub async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>) {
     loop {
         tokio::select! {
+            biased;
             () = tokio::time::sleep(INTERVAL) => {}
             () = until_closing(&mut closing) => return,
         }
@@ -71,10 +73,18 @@ async fn cut_once(shared: &Shared) -> Result<()> {
     let holders: Vec<_> = shared
         .members
         .iter()
-        .map(|member| Holder { durable: member.durable(), volatile: member.is_volatile() })
+        .map(|member| match member.is_volatile() {
+            true if sabotage::on(Bug::CutCountsVolatile) => {
+                Holder { durable: member.cursor(), volatile: false }
+            }
+            false if sabotage::on(Bug::CutAtCursor) => Holder { durable: member.cursor(), volatile: false },
+            volatile => Holder { durable: member.durable(), volatile },
+        })
         .collect();
     let Some(to) = cut(extent, &holders) else { return Ok(()) };
-    let reached = shared.log.truncate_before(to.next(), shared.catalog.at(to)).await?;
+    let before = if sabotage::on(Bug::CutOneTooFar) { to.next().next() } else { to.next() };
+    let known = if sabotage::on(Bug::CutCatalogAtEnd) { bounds.last } else { to };
+    let reached = shared.log.truncate_before(before, shared.catalog.at(known)).await?;
     tracing::info!(asked = %to, %reached, "log cut");
     shared.catalog.cut(reached);
     Ok(())

@@ -3,6 +3,7 @@
 use mainstay_core::Lsn;
 
 use crate::answer::ServiceLevel;
+use crate::sabotage::{self, Bug};
 use crate::tier::member::MemberState;
 
 /// What a decision knows of one member.
@@ -12,6 +13,8 @@ pub struct View {
     pub state: MemberState,
     /// Everything up to this LSN is in it.
     pub cursor: Lsn,
+    /// Whether what it holds is known: not if it was never asked where it is, and not after a load that failed.
+    pub whole: bool,
     /// Whether its breaker refuses calls.
     pub breaker_open: bool,
     /// Whether it may serve first: it never failed, or has been back for long enough.
@@ -89,8 +92,11 @@ pub fn read_order<R: Ord>(
 ) -> Vec<usize> {
     let can_answer = |view: &View| match view.state {
         MemberState::Live | MemberState::CatchingUp => view.cursor >= at_least,
-        MemberState::Down => at_least == Lsn::ZERO,
-        MemberState::Bootstrapping | MemberState::Quarantined => false,
+        MemberState::Down => {
+            at_least == Lsn::ZERO && (view.whole || sabotage::on(Bug::HalfLoadedAnswersWhenDown))
+        }
+        MemberState::Bootstrapping => sabotage::on(Bug::HalfLoadedServes),
+        MemberState::Quarantined => sabotage::on(Bug::QuarantinedServes),
     };
     let (mut order, mut last_resort): (Vec<usize>, Vec<usize>) =
         (0..members.len()).filter(|i| can_answer(&members[*i])).partition(|i| members[*i].is_fresh(acked));
@@ -140,6 +146,7 @@ mod tests {
         View {
             state,
             cursor: Lsn(cursor),
+            whole: true,
             breaker_open: false,
             trusted: true,
             chosen: false,
@@ -205,6 +212,13 @@ mod tests {
         assert!(read_order(&members, Lsn(0), Lsn(0), |_| 0).is_empty());
         assert_eq!(active(&members), None);
         assert_eq!(bootstrap_source(&members, 0, Lsn(0)), None);
+    }
+
+    #[test]
+    fn a_member_whose_load_failed_does_not_answer_although_it_is_only_down() {
+        let mut members = [view(Down, 0), view(Down, 9)];
+        members[0].whole = false;
+        assert_eq!(read_order(&members, Lsn(0), Lsn(9), |_| 0), [1]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The tier over stores that fail on demand, under tokio's paused clock.
 
+mod loads;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -211,6 +213,23 @@ async fn a_primary_that_fails_late_does_not_take_the_slow_standby_with_it() {
     standby.fail_next_of(Operation::Search, 1, Fault::Delay(Duration::from_secs(3)));
     let answer = tier.search(&docs(), SearchQuery::new(vec![1.0, 1.0])).await.unwrap();
     assert_eq!(answer.served_by.as_str(), "secondary");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_primary_that_fails_late_brings_no_older_answer_while_a_fresh_member_is_asked() {
+    let (log, primary, second, third) = (Arc::new(MemoryLog::default()), store(1), store(2), store(3));
+    let tier = tier_of(hedging(), &log, &[&primary, &second, &third]).await;
+    tier.create_collection(spec()).await.unwrap();
+    tier.wait_caught_up(MINUTE).await.unwrap();
+    third.fail_next_of(Operation::Apply, u64::MAX, Fault::Delay(Duration::from_secs(20)));
+    let written = tier.upsert(&docs(), vec![point(1, 0.5)]).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    // The one is given up after a third of 5 s, while the other, asked after 100 ms, is still at it.
+    primary.fail_next_of(Operation::Get, 1, Fault::Hang);
+    second.fail_next_of(Operation::Get, 1, Fault::Delay(Duration::from_secs(2)));
+    let answer = tier.get(&docs(), &[1.into()], &Fields::NONE).await.unwrap();
+    assert_eq!((answer.value.len(), answer.served_by.as_str()), (1, "secondary"));
+    assert!(answer.cursor >= written.lsn);
 }
 
 #[tokio::test(start_paused = true)]

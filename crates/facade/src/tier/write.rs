@@ -17,6 +17,7 @@ use tracing::Instrument;
 use crate::answer::Written;
 use crate::config::Ack;
 use crate::log::{MAX_ENTRY_BYTES, split_points};
+use crate::sabotage::{self, Bug};
 use crate::tier::counts::WriteOperation;
 use crate::tier::read::{Reader, check_ids, closing};
 use crate::tier::route::{self, Acked};
@@ -134,7 +135,8 @@ impl Shared {
                     "point {id} has {size} bytes; one entry of the log holds at most {most_point_bytes}"
                 ));
             }
-            admitted.insert(id, Arc::new(spec.admit(point)?));
+            let point = if sabotage::on(Bug::InputNotChecked) { point } else { spec.admit(point)? };
+            admitted.insert(id, Arc::new(point));
         }
         Ok(admitted.into_values().collect())
     }
@@ -154,7 +156,8 @@ impl Shared {
         let collection = self.catalog.get(name)?.reference();
         filter.check()?;
         let end = self.log.bounds().last;
-        let reader = Reader::new(self).at_least(end).whole();
+        let at_least = if sabotage::on(Bug::FilterResolvedAnywhere) { Lsn::ZERO } else { end };
+        let reader = Reader::new(self).at_least(at_least).whole();
         let mut query =
             ScrollQuery { after: None, limit: 10_000, filter: Some(filter.clone()), fields: Fields::NONE };
         let (mut lsn, mut count) = (end, 0);
@@ -237,7 +240,10 @@ impl Shared {
         let _order = self.order.read().await;
         let appended = self.log.append(ops).instrument(span.clone()).await;
         self.counts.appended(started.elapsed(), &appended);
-        let last = appended?.last;
+        let last = match appended {
+            Err(_) if sabotage::on(Bug::AckWithoutLog) => self.log.bounds().last,
+            appended => appended?.last,
+        };
         span.record("lsn", last.0);
         Ok(last)
     }
@@ -252,14 +258,15 @@ impl Shared {
             let waited = patience.is_some_and(|until| Instant::now() >= until);
             if acked == Acked::Yes || (acked == Acked::Soon && waited) {
                 // Journal acks promise nothing to readers who do not ask for the LSN.
-                if self.options.ack != Ack::Journal {
+                if self.options.ack != Ack::Journal && !sabotage::on(Bug::AckedForgotten) {
                     self.acked.fetch_max(lsn.0, Ordering::Relaxed);
                 }
                 return Ok(Written { lsn, points });
             }
             let unknown = |kind, why: &str| {
                 let text = format!("entry {lsn} is safe in the log and will be applied, but {why}");
-                Err(Error::new(kind, text).with_effect(Effect::Unknown).with_lsn(lsn).with_operation("write"))
+                let effect = if sabotage::on(Bug::EffectDenied) { Effect::None } else { Effect::Unknown };
+                Err(Error::new(kind, text).with_effect(effect).with_lsn(lsn).with_operation("write"))
             };
             if self.is_closing() {
                 return unknown(ErrorKind::Unavailable, "the tier closes");
@@ -281,7 +288,9 @@ impl Shared {
 
     fn acked_by_now(&self, lsn: Lsn) -> Acked {
         match self.options.ack {
+            _ if sabotage::on(Bug::AckAtOnce) => Acked::Yes,
             Ack::Journal => Acked::Yes,
+            Ack::All if sabotage::on(Bug::AckAllByAny) => route::acked(&self.views(), lsn),
             Ack::Active => route::acked(&self.views(), lsn),
             Ack::All if self.views().iter().all(|view| view.cursor >= lsn) => Acked::Yes,
             Ack::All => Acked::No,

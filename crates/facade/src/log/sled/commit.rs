@@ -4,24 +4,24 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mainstay_core::{Effect, Entry, Error, Lsn, Op, Position, Result};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
-use super::store::{Store, io_error};
-use super::watermark::Watermark;
+use super::store::io_error;
 use super::{Shared, SyncPolicy};
 use crate::log::memory::{check_room, check_size, closed};
+use crate::log::storage::{Barrier, Mark, Storage};
 use crate::log::{Appended, Checkpoint, codec};
+use crate::sabotage::{self, Bug};
 
 /// Most entries in one group commit.
 const GROUP_ENTRIES: usize = 1_024;
 /// A group is not made larger once it has this many bytes.
 const GROUP_BYTES: usize = 8 << 20;
 
-/// What makes written bytes durable; a seam for tests.
-pub type Barrier = Box<dyn FnMut() -> std::io::Result<()> + Send>;
 /// Opens the barrier of sled's file.
 pub type OpenBarrier = fn(&Path) -> Result<Barrier>;
 
@@ -47,11 +47,10 @@ pub enum Request {
 }
 
 /// The state of the commit thread.
-pub struct Committer {
-    shared: Arc<Shared>,
-    requests: Receiver<Request>,
+pub struct Committer<S: Storage> {
+    shared: Arc<Shared<S>>,
     barrier: Barrier,
-    watermark: Watermark,
+    mark: Mark,
     policy: SyncPolicy,
     /// The last entry written, which readers may not see yet.
     last: Position,
@@ -69,61 +68,32 @@ struct Group {
     answers: Vec<(Answer<Appended>, Appended)>,
 }
 
-impl Committer {
+impl<S: Storage> Committer<S> {
     pub fn new(
-        shared: Arc<Shared>,
-        requests: Receiver<Request>,
+        shared: Arc<Shared<S>>,
         barrier: Barrier,
-        watermark: Watermark,
+        mark: Mark,
         last: Position,
         policy: SyncPolicy,
     ) -> Self {
-        Self {
-            shared,
-            requests,
-            barrier,
-            watermark,
-            policy,
-            last,
-            unsynced: false,
-            synced_at: Instant::now(),
-        }
+        Self { shared, barrier, mark, policy, last, unsynced: false, synced_at: Instant::now() }
     }
 
     /// Serves requests until the log is closed or dropped.
-    pub fn run(mut self) {
-        let Some(store) = self.shared.store.read().clone() else { return };
-        let mut next = self.wait();
-        while let Some(request) = next.take() {
-            match request {
-                Request::Append { ops, answer } => next = self.append(&store, ops, answer),
-                Request::Sync { answer } => drop(answer.send(self.sync_now())),
-                Request::Cut { to, answer } => drop(answer.send(self.cut(&store, to))),
-                Request::Close { answer } => {
-                    let synced = self.sync_now();
-                    drop(store);
-                    // Nobody listens if the caller stopped waiting.
-                    drop(answer.send(synced));
-                    return;
-                }
-            }
-            if next.is_none() {
-                next = self.wait();
+    pub fn run(mut self, requests: Receiver<Request>) {
+        while let Some(request) = self.wait(&requests) {
+            if self.serve(request, || requests.try_recv().ok()) {
+                return;
             }
         }
-        // The log was dropped without a close; what was appended is kept all the same.
-        if let Err(error) = self.sync_now() {
-            tracing::warn!(%error, "last sync of the log failed");
-        }
+        self.end();
     }
 
     /// The next request; syncs meanwhile if the policy is periodic. `None` when the log is dropped.
-    fn wait(&mut self) -> Option<Request> {
+    fn wait(&mut self, requests: &Receiver<Request>) -> Option<Request> {
         loop {
-            let SyncPolicy::Periodic(interval) = self.policy else { return self.requests.recv().ok() };
-            let due =
-                if self.unsynced { interval.saturating_sub(self.synced_at.elapsed()) } else { interval };
-            match self.requests.recv_timeout(due.max(Duration::from_millis(1))) {
+            let Some(due) = self.sync_due() else { return requests.recv().ok() };
+            match requests.recv_timeout(due) {
                 Ok(request) => return Some(request),
                 Err(RecvTimeoutError::Disconnected) => return None,
                 // A failure is latched, and the next append tells it.
@@ -132,9 +102,50 @@ impl Committer {
         }
     }
 
+    /// How long until a periodic policy wants a sync.
+    pub fn sync_due(&self) -> Option<Duration> {
+        let SyncPolicy::Periodic(interval) = self.policy else { return None };
+        let due = if self.unsynced { interval.saturating_sub(self.synced_at.elapsed()) } else { interval };
+        Some(due.max(Duration::from_millis(1)))
+    }
+
+    /// Serves a request and those that it shares a commit with, which `more` answers. True if the log is closed now.
+    pub fn serve(&mut self, request: Request, mut more: impl FnMut() -> Option<Request>) -> bool {
+        let Some(store) = self.shared.store.read().clone() else { return true };
+        let mut next = Some(request);
+        while let Some(request) = next.take() {
+            match request {
+                Request::Append { ops, answer } => next = self.append(&store, ops, answer, &mut more),
+                Request::Sync { answer } => drop(answer.send(self.sync_now())),
+                Request::Cut { to, answer } => drop(answer.send(self.cut(&store, to))),
+                Request::Close { answer } => {
+                    let synced = self.sync_now();
+                    drop(store);
+                    // Nobody listens if the caller stopped waiting.
+                    drop(answer.send(synced));
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// The log was dropped without a close; what was appended is kept all the same.
+    pub fn end(&mut self) {
+        if let Err(error) = self.sync_now() {
+            tracing::warn!(%error, "last sync of the log failed");
+        }
+    }
+
     /// Appends this and every append that waits behind it as one group. Answers the request that ended
     /// the group, if one did.
-    fn append(&mut self, store: &Store, ops: Vec<Op>, answer: Answer<Appended>) -> Option<Request> {
+    fn append(
+        &mut self,
+        store: &S,
+        ops: Vec<Op>,
+        answer: Answer<Appended>,
+        more: &mut impl FnMut() -> Option<Request>,
+    ) -> Option<Request> {
         if let Some(latch) = self.latched() {
             drop(answer.send(Err(latch)));
             return None;
@@ -144,13 +155,12 @@ impl Committer {
         self.admit(&mut group, ops, answer);
         let mut next = None;
         while group.entries.len() < GROUP_ENTRIES && group.bytes < GROUP_BYTES {
-            match self.requests.try_recv() {
-                Ok(Request::Append { ops, answer }) => self.admit(&mut group, ops, answer),
-                Ok(other) => {
-                    next = Some(other);
+            match more() {
+                Some(Request::Append { ops, answer }) => self.admit(&mut group, ops, answer),
+                other => {
+                    next = other;
                     break;
                 }
-                Err(_) => break,
             }
         }
         if group.entries.is_empty() {
@@ -163,7 +173,9 @@ impl Committer {
             }
             Err(error) => {
                 self.last = start;
-                self.latch(&error);
+                if !sabotage::on(Bug::FailedSyncForgotten) {
+                    self.latch(&error);
+                }
                 for (answer, appended) in group.answers {
                     let error = error.duplicate().with_effect(Effect::Unknown).with_lsn(appended.last);
                     drop(answer.send(Err(error)));
@@ -207,10 +219,10 @@ impl Committer {
         Ok((encoded, entries))
     }
 
-    fn commit(&mut self, store: &Store, group: &Group) -> Result<()> {
+    fn commit(&mut self, store: &S, group: &Group) -> Result<()> {
         store.write(&group.encoded)?;
         self.unsynced = true;
-        if self.policy == SyncPolicy::Immediate {
+        if self.policy == SyncPolicy::Immediate && !sabotage::on(Bug::AckBeforeSync) {
             self.barrier()?;
         }
         Ok(())
@@ -219,7 +231,7 @@ impl Committer {
     fn barrier(&mut self) -> Result<()> {
         let failed = |error| io_error("the log could not be synced", Path::new("fdatasync"), error);
         (self.barrier)().map_err(failed)?;
-        self.watermark.set(self.last.lsn).map_err(failed)?;
+        (self.mark)(self.last.lsn).map_err(failed)?;
         self.unsynced = false;
         self.synced_at = Instant::now();
         Ok(())
@@ -236,7 +248,7 @@ impl Committer {
         self.shared.end.send_replace(self.last.lsn);
     }
 
-    fn sync_now(&mut self) -> Result<()> {
+    pub fn sync_now(&mut self) -> Result<()> {
         if let Some(latch) = self.latched() {
             return Err(latch);
         }
@@ -248,7 +260,7 @@ impl Committer {
 
     /// The checkpoint is durable before the first entry goes, so that a crash in between leaves either
     /// the whole log or a log that starts at its checkpoint.
-    fn cut(&mut self, store: &Store, to: Checkpoint) -> Result<Lsn> {
+    fn cut(&mut self, store: &S, to: Checkpoint) -> Result<Lsn> {
         if let Some(latch) = self.latched() {
             return Err(latch);
         }
@@ -257,6 +269,9 @@ impl Committer {
             return Ok(start);
         }
         let freed = store.size_of(start, lsn)?;
+        if sabotage::on(Bug::CutBeforeCheckpoint) {
+            store.remove_up_to(lsn)?;
+        }
         let done = store.write_checkpoint(&to).and_then(|()| self.barrier());
         done.inspect_err(|error| self.latch(error))?;
         {
@@ -286,7 +301,7 @@ impl Committer {
     }
 }
 
-impl Drop for Committer {
+impl<S: Storage> Drop for Committer<S> {
     fn drop(&mut self) {
         // Whoever still waits is answered by the end of its channel; later appends find this.
         self.shared.state.lock().latch.get_or_insert_with(closed);

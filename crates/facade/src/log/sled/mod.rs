@@ -21,12 +21,15 @@
 //! Every entry's checksum, number and chain. sled takes damage at its end for a torn write and drops it
 //! silently; the watermark knows better, and a missing entry at or below it is an error, never a shorter
 //! log. Entries beyond the watermark may be missing or there: nobody was told that they are durable.
+//! Those that are there are written and synced once more before anybody sees them.
 //!
 //! An entry is cut into parts of [`PART_BYTES`], so that no page of sled grows beyond a quarter of a
 //! segment, from where on sled would put it into a file of its own that our sync does not cover.
 
-mod commit;
+pub(super) mod commit;
 mod lock;
+#[cfg(feature = "simulation")]
+mod simulated;
 mod store;
 mod watermark;
 
@@ -45,11 +48,13 @@ use tokio::sync::{oneshot, watch};
 
 use self::commit::{Committer, Request};
 use self::lock::DirectoryLock;
-use self::store::Store;
+pub use self::store::Store;
 use super::memory::{closed, cut};
+use super::storage::{Barrier, Mark, Opened, Storage};
 use super::tail::Tail;
 use super::{Appended, Bounds, Checkpoint, Hold, Holds, Log};
 use crate::catalog::Collections;
+use crate::sabotage::{self, Bug};
 
 /// The size of a sled segment.
 const SEGMENT_BYTES: usize = 8 << 20;
@@ -59,7 +64,7 @@ const PART_BYTES: usize = 88 << 10;
 /// Memory that sled may use for its cache.
 const CACHE_BYTES: u64 = 32 << 20;
 /// Newest entries kept in memory.
-const TAIL_BYTES: usize = 16 << 20;
+const TAIL_BYTES: usize = if cfg!(feature = "simulation") { 2 << 10 } else { 16 << 20 };
 /// Most appends that wait for the commit thread.
 const MAX_WAITING: usize = 4_096;
 
@@ -95,18 +100,35 @@ impl LogOptions {
 }
 
 /// The log on disk; see the module's text for its files and its protocol.
-pub struct SledLog {
-    shared: Arc<Shared>,
-    queue: SyncSender<Request>,
-    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+pub type SledLog = DiskLog<Store>;
+
+/// A log over a storage, with group commit.
+pub struct DiskLog<S: Storage> {
+    shared: Arc<Shared<S>>,
+    queue: Queue,
+    writer: Mutex<Option<Writer>>,
+}
+
+/// How requests come to whoever writes.
+enum Queue {
+    Thread(SyncSender<Request>),
+    #[cfg(feature = "simulation")]
+    Task(tokio::sync::mpsc::Sender<Request>),
+}
+
+/// Whoever writes, to be waited for.
+enum Writer {
+    Thread(std::thread::JoinHandle<()>),
+    #[cfg(feature = "simulation")]
+    Task(tokio::task::JoinHandle<()>),
 }
 
 /// What the commit thread and readers share.
-struct Shared {
+pub struct Shared<S> {
     identity: LogIdentity,
     max_bytes: u64,
     /// Gone once the log is closed, so that its files are free.
-    store: RwLock<Option<Arc<Store>>>,
+    store: RwLock<Option<Arc<S>>>,
     state: Mutex<State>,
     end: watch::Sender<Lsn>,
     holds: Arc<Holds>,
@@ -143,68 +165,114 @@ impl SledLog {
 
     fn open_blocking(options: LogOptions, barrier: commit::OpenBarrier) -> Result<Self> {
         let lock = DirectoryLock::take(&options.path)?;
-        let opened = store::open(&options.path, lock)?;
+        let (opened, mut watermark) = store::open(&options.path, lock)?;
         let barrier = barrier(&opened.store.file_path())?;
-        let tail = Tail::new(TAIL_BYTES);
+        let mark = Box::new(move |lsn| watermark.set(lsn));
+        Self::start(opened, barrier, mark, options.max_bytes, options.sync)
+    }
+}
+
+impl<S: Storage> DiskLog<S> {
+    fn start(
+        opened: Opened<S>,
+        barrier: Barrier,
+        mark: Mark,
+        max_bytes: u64,
+        policy: SyncPolicy,
+    ) -> Result<Self> {
+        let (shared, committer) = Self::parts(opened, barrier, mark, max_bytes, policy)?;
+        let (queue, requests) = sync_channel(MAX_WAITING);
+        let thread = std::thread::Builder::new().name("mainstay-log".into());
+        let thread = thread
+            .spawn(move || committer.run(requests))
+            .map_err(|error| Error::new(ErrorKind::Internal, "no thread for the log").with_source(error))?;
+        Ok(Self { shared, queue: Queue::Thread(queue), writer: Mutex::new(Some(Writer::Thread(thread))) })
+    }
+
+    fn parts(
+        opened: Opened<S>,
+        mut barrier: Barrier,
+        mut mark: Mark,
+        max_bytes: u64,
+        policy: SyncPolicy,
+    ) -> Result<(Arc<Shared<S>>, Committer<S>)> {
+        let last = opened.last;
+        if opened.synced < last.lsn && !sabotage::on(Bug::TailNotSynced) {
+            // Readers are about to see what nobody knows to be durable.
+            opened.store.rewrite(opened.synced.max(opened.checkpoint.position.lsn))?;
+            let synced = barrier().and_then(|()| mark(last.lsn));
+            synced.map_err(|error| {
+                let text = "the end of the log could not be synced";
+                Error::new(ErrorKind::Unavailable, text).with_source(error)
+            })?;
+        }
         let state = State {
-            tail,
-            last: opened.last,
+            tail: Tail::new(TAIL_BYTES),
+            last,
             checkpoint: opened.checkpoint,
             bytes: opened.bytes,
             latch: None,
         };
         let shared = Arc::new(Shared {
             identity: opened.identity,
-            max_bytes: options.max_bytes,
+            max_bytes,
             store: RwLock::new(Some(Arc::new(opened.store))),
             state: Mutex::new(state),
-            end: watch::Sender::new(opened.last.lsn),
+            end: watch::Sender::new(last.lsn),
             holds: Arc::default(),
         });
-        let (queue, requests) = sync_channel(MAX_WAITING);
-        let committer = Committer::new(
-            Arc::clone(&shared),
-            requests,
-            barrier,
-            opened.watermark,
-            opened.last,
-            options.sync,
-        );
-        let thread =
-            std::thread::Builder::new().name("mainstay-log".into()).spawn(move || committer.run()).map_err(
-                |error| Error::new(ErrorKind::Internal, "no thread for the log").with_source(error),
-            )?;
-        Ok(Self { shared, queue, thread: Mutex::new(Some(thread)) })
+        let committer = Committer::new(Arc::clone(&shared), barrier, mark, last, policy);
+        Ok((shared, committer))
     }
 
     /// Hands a request to the commit thread and waits for its answer.
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<Result<T>>) -> Request) -> Result<T> {
         let (send, answer) = oneshot::channel();
-        match self.queue.try_send(request(send)) {
-            // The thread ended without an answer, perhaps after it wrote.
-            Ok(()) => answer.await.unwrap_or_else(|_| Err(closed().with_effect(Effect::Unknown))),
-            Err(TrySendError::Full(_)) => Err(Error::new(
-                ErrorKind::Overloaded,
-                format!("{MAX_WAITING} appends wait for the log already"),
-            )),
-            Err(TrySendError::Disconnected(_)) => Err(closed()),
-        }
+        self.queue.send(request(send))?;
+        // Whoever writes ended without an answer, perhaps after it wrote.
+        answer.await.unwrap_or_else(|_| Err(closed().with_effect(Effect::Unknown)))
     }
 
     /// Runs a read of the store off the async threads.
     async fn read_store<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Store) -> Result<T> + Send + 'static,
+        read: impl FnOnce(&S) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let store = self.shared.store.read().clone().ok_or_else(closed)?;
+        #[cfg(feature = "simulation")]
+        if matches!(self.queue, Queue::Task(_)) {
+            return read(&store);
+        }
         tokio::task::spawn_blocking(move || read(&store)).await.unwrap_or_else(|error| {
             Err(Error::new(ErrorKind::Corrupt, "the log's storage could not be read").with_source(error))
         })
     }
 }
 
+impl Queue {
+    fn send(&self, request: Request) -> Result<()> {
+        let full = || {
+            let text = format!("{MAX_WAITING} appends wait for the log already");
+            Err(Error::new(ErrorKind::Overloaded, text))
+        };
+        match self {
+            Self::Thread(queue) => match queue.try_send(request) {
+                Ok(()) => Ok(()),
+                Err(TrySendError::Full(_)) => full(),
+                Err(TrySendError::Disconnected(_)) => Err(closed()),
+            },
+            #[cfg(feature = "simulation")]
+            Self::Task(queue) => match queue.try_send(request) {
+                Ok(()) => Ok(()),
+                Err(tokio::sync::mpsc::error::TrySendError::Full(_)) => full(),
+                Err(tokio::sync::mpsc::error::TrySendError::Closed(_)) => Err(closed()),
+            },
+        }
+    }
+}
+
 #[async_trait]
-impl Log for SledLog {
+impl<S: Storage> Log for DiskLog<S> {
     fn identity(&self) -> LogIdentity {
         self.shared.identity
     }
@@ -299,15 +367,24 @@ impl Log for SledLog {
 
     async fn close(&self) -> Result<()> {
         let synced = match self.ask(|answer| Request::Close { answer }).await {
-            Err(error) if error.kind() == ErrorKind::Unavailable && self.thread.lock().is_none() => Ok(()),
+            Err(error) if error.kind() == ErrorKind::Unavailable && self.writer.lock().is_none() => Ok(()),
             synced => synced,
         };
-        let thread = self.thread.lock().take();
-        if let Some(thread) = thread {
+        let writer = self.writer.lock().take();
+        let store = match writer {
             // The thread ends after the answer; a panic in it was answered as an error before.
-            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
-        }
-        let store = self.shared.store.write().take();
+            Some(Writer::Thread(thread)) => {
+                let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+                self.shared.store.write().take()
+            }
+            #[cfg(feature = "simulation")]
+            Some(Writer::Task(task)) => {
+                let _ = task.await;
+                self.shared.store.write().take();
+                return synced;
+            }
+            None => None,
+        };
         // Dropping sled writes and waits.
         let _ = tokio::task::spawn_blocking(move || drop(store)).await;
         synced

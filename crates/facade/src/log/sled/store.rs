@@ -1,6 +1,7 @@
 //! What lies in sled: entries in parts by LSN, the identity and the checkpoint.
 
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +13,13 @@ use super::lock::DirectoryLock;
 use super::watermark::Watermark;
 use super::{CACHE_BYTES, PART_BYTES, SEGMENT_BYTES};
 use crate::catalog::Collections;
+use crate::log::storage::{Opened, Storage};
 use crate::log::{Checkpoint, codec};
 
 const IDENTITY: &[u8] = b"identity";
 const CHECKPOINT: &[u8] = b"checkpoint";
+/// Bytes of the file that are written again at once.
+const REWRITE_BYTES: usize = 1 << 20;
 /// Entries removed in one batch when the log is cut.
 const CUT_BATCH: usize = 1_024;
 
@@ -29,45 +33,22 @@ pub struct Store {
     _lock: DirectoryLock,
 }
 
-/// What a start finds.
-pub struct Opened {
-    pub store: Store,
-    pub identity: LogIdentity,
-    pub checkpoint: Checkpoint,
-    pub last: Position,
-    pub bytes: u64,
-    pub watermark: Watermark,
-}
-
 /// Opens the log of a directory and checks every entry.
-pub fn open(directory: &Path, lock: DirectoryLock) -> Result<Opened> {
+pub fn open(directory: &Path, lock: DirectoryLock) -> Result<(Opened<Store>, Watermark)> {
     let (watermark, synced) = Watermark::open(directory)?;
     let db = open_sled(&directory.join("sled"))?;
     let entries = db.open_tree(b"entries").map_err(sled_error)?;
     let meta = db.open_tree(b"meta").map_err(sled_error)?;
     let store = Store { entries, meta, db, directory: directory.to_owned(), _lock: lock };
     let (identity, checkpoint) = store.identity_and_checkpoint(synced)?;
-    store.remove_up_to(checkpoint.position.lsn)?;
-    let (last, bytes) = store.check_entries(&checkpoint)?;
-    if last.lsn < synced {
-        let missing = last.lsn.next();
-        return Err(Error::new(
-            ErrorKind::Corrupt,
-            format!(
-                "entries {missing} to {synced} of the log in {} were durable and are missing: \
-                 the storage lost or damaged them; restore the directory from a copy",
-                directory.display()
-            ),
-        )
-        .with_lsn(missing));
-    }
+    let opened = Opened::check(store, identity, checkpoint, synced, &directory.display().to_string())?;
     // The files and their names are durable before the first append is.
-    store.db.flush().map_err(sled_error)?;
+    opened.store.db.flush().map_err(sled_error)?;
     for place in [directory.join("sled"), directory.to_owned()] {
         let synced = File::open(&place).and_then(|directory| directory.sync_all());
         synced.map_err(|error| io_error("the log's directory cannot be synced", &place, error))?;
     }
-    Ok(Opened { store, identity, checkpoint, last, bytes, watermark })
+    Ok((opened, watermark))
 }
 
 fn open_sled(path: &Path) -> Result<sled::Db> {
@@ -138,19 +119,18 @@ impl Store {
         Ok((identity, checkpoint))
     }
 
-    /// Checks every entry and answers the last position and the bytes of all.
-    fn check_entries(&self, checkpoint: &Checkpoint) -> Result<(Position, u64)> {
-        let (mut last, mut bytes) = (checkpoint.position, 0);
-        loop {
-            let entries = self.read(last.lsn, Some(last.hash), Lsn(u64::MAX), 1 << 20)?;
-            let Some(end) = entries.last() else { return Ok((last, bytes)) };
-            bytes += entries.iter().map(|entry| entry.size_bytes as u64).sum::<u64>();
-            last = Position { lsn: end.lsn, hash: end.hash, ..last };
+    /// Removes the newest entries behind the log's back.
+    #[cfg(test)]
+    pub fn remove_after_for_test(&self, lsn: Lsn) {
+        for key in self.entries.range(part_key(lsn.next(), 0)..).keys() {
+            self.entries.remove(key.unwrap()).unwrap();
         }
+        self.db.flush().unwrap();
     }
+}
 
-    /// Entries after `after` up to `end`, contiguous, checked and chained, as far as `max_bytes` go.
-    pub fn read(
+impl Storage for Store {
+    fn read(
         &self,
         after: Lsn,
         before: Option<EntryHash>,
@@ -195,8 +175,8 @@ impl Store {
         Ok(read)
     }
 
-    /// Writes entries as one atomic batch, up to the operating system.
-    pub fn write(&self, entries: &[(Lsn, Vec<u8>)]) -> Result<()> {
+    // As one atomic batch.
+    fn write(&self, entries: &[(Lsn, Vec<u8>)]) -> Result<()> {
         let mut parts = Vec::new();
         for (lsn, bytes) in entries {
             let count = bytes.len().div_ceil(PART_BYTES);
@@ -222,8 +202,25 @@ impl Store {
         Ok(())
     }
 
-    /// Stores a checkpoint, up to the operating system.
-    pub fn write_checkpoint(&self, checkpoint: &Checkpoint) -> Result<()> {
+    // In place and with the same bytes, because sled reads its file up to the first hole: an entry that is written
+    // once more behind a page that a failed sync lost would be lost with it. Nobody else writes to the file yet.
+    fn rewrite(&self, _: Lsn) -> Result<()> {
+        self.db.flush().map_err(sled_error)?;
+        let path = self.file_path();
+        let io = |error| io_error("the log's file cannot be written again", &path, error);
+        let file = File::options().read(true).write(true).open(&path).map_err(io)?;
+        let (mut at, mut bytes) = (0, vec![0; REWRITE_BYTES]);
+        loop {
+            let read = file.read_at(&mut bytes, at).map_err(io)?;
+            if read == 0 {
+                return Ok(());
+            }
+            file.write_all_at(&bytes[..read], at).map_err(io)?;
+            at += read as u64;
+        }
+    }
+
+    fn write_checkpoint(&self, checkpoint: &Checkpoint) -> Result<()> {
         let mut bytes = checkpoint.position.lsn.0.to_be_bytes().to_vec();
         bytes.extend(checkpoint.position.hash.0);
         bytes.extend(codec::encode_collections(&checkpoint.collections)?);
@@ -232,8 +229,7 @@ impl Store {
         Ok(())
     }
 
-    /// Bytes of the entries after `after` up to `to`, as they are counted against the log's limit.
-    pub fn size_of(&self, after: Lsn, to: Lsn) -> Result<u64> {
+    fn size_of(&self, after: Lsn, to: Lsn) -> Result<u64> {
         let parts = self.entries.range(part_key(after.next(), 0)..part_key(to.next(), 0));
         parts
             .map(|part| {
@@ -243,17 +239,7 @@ impl Store {
             .map_err(sled_error)
     }
 
-    /// Removes the newest entries behind the log's back.
-    #[cfg(test)]
-    pub fn remove_after_for_test(&self, lsn: Lsn) {
-        for key in self.entries.range(part_key(lsn.next(), 0)..).keys() {
-            self.entries.remove(key.unwrap()).unwrap();
-        }
-        self.db.flush().unwrap();
-    }
-
-    /// Removes all entries up to `lsn`.
-    pub fn remove_up_to(&self, lsn: Lsn) -> Result<()> {
+    fn remove_up_to(&self, lsn: Lsn) -> Result<()> {
         loop {
             let keys = self.entries.range(..part_key(lsn.next(), 0)).keys().take(CUT_BATCH);
             let keys: Vec<_> = keys.collect::<std::result::Result<_, _>>().map_err(sled_error)?;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use mainstay_core::{Effect, ErrorKind, Lsn};
 use rand::{Rng, SeedableRng};
 
-use super::commit::Barrier;
+use super::Barrier;
 use super::{Log, LogOptions, SledLog, SyncPolicy};
 use crate::catalog::Collections;
 use crate::log::suite::upsert;
