@@ -10,6 +10,8 @@ use crate::store::State;
 
 /// What became of a point: its state after the entry, `None` if it was removed.
 type Change<T> = (Lsn, Option<T>);
+/// A collection: the entry that created it, and its spec.
+type Created = (Lsn, Arc<CollectionSpec>);
 
 /// A point with the entry that wrote it last.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,7 +26,8 @@ pub struct Written {
 #[derive(Default)]
 pub struct Truth {
     entries: Vec<Arc<Entry>>,
-    collections: BTreeMap<CollectionName, Vec<Change<(Lsn, Arc<CollectionSpec>)>>>,
+    collections: BTreeMap<CollectionName, Vec<Change<Created>>>,
+    /// By the incarnation of their collection.
     points: BTreeMap<Lsn, BTreeMap<PointId, Vec<Change<Written>>>>,
     tokens: BTreeMap<u64, Lsn>,
 }

@@ -314,6 +314,8 @@ impl Machine {
         inner.loading = !matches!(step, RestoreStep::Finish { .. });
         match step {
             RestoreStep::Begin => {
+                // Whoever reads meanwhile reads what is there.
+                inner.setbacks += 1;
                 inner.generation += 1;
                 inner.late.clear();
                 self.show(&mut inner, state);
