@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mainstay::config::{HedgeAfter, ReadPolicy, RetryConfig};
+use mainstay::config::{DriftConfig, HedgeAfter, ReadPolicy, RetryConfig, ShadowConfig};
 use mainstay::log::SyncPolicy;
 use mainstay::{Ack, FailbackOptions, GuardOptions, TierOptions};
 use mainstay_core::BreakerOptions;
@@ -107,6 +107,9 @@ impl Scenario {
                 restore_delay: secs(rng, 0..=15),
             },
             flush_interval: secs(rng, 1..=6),
+            drift: DriftConfig::default(),
+            // Which searches a standby answers too is drawn by each tier for itself.
+            shadow: ShadowConfig { share: 0.0, ..ShadowConfig::default() },
             close_timeout: secs(rng, 5..=60),
         };
         let guard = GuardOptions {

@@ -197,7 +197,7 @@ impl Applier {
             }
             // Only a store in memory has so little room that it matters before it is filled.
             if member.is_volatile() && self.log.bounds().last > Lsn::ZERO {
-                let expected = expected::of_log(&*self.log).await?;
+                let expected = expected::of_log(&*self.log).await.map_err(not_the_stores_fault)?;
                 member.store().expect(&Context::within(CHECK_TIMEOUT), &expected).await?;
             }
             return Ok(Some(start));
