@@ -367,17 +367,18 @@ impl Client {
         }
         let well = self.well(before);
         let end = self.tier.log_end();
+        // A collection that came or went meanwhile is there for some members and not for others.
+        let (created, steady) = {
+            let truth = world.truth.lock();
+            let (here, there) = (truth.collection(name, before.end), truth.collection(name, end));
+            (here.as_ref().map(|(incarnation, _)| *incarnation), here.is_some() && here == there)
+        };
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
                 world.note(|| format!("client: {what} fails: {error}"));
                 let gone = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Invalid)
                     && world.truth.lock().was_missing(name, Lsn(before.end.0.saturating_sub(8)), end);
-                let (created, steady) = {
-                    let truth = world.truth.lock();
-                    let (here, there) = (truth.collection(name, before.end), truth.collection(name, end));
-                    (here.as_ref().map(|(incarnation, _)| *incarnation), here.is_some() && here == there)
-                };
                 let fit = well.iter().find(|(_, cursor)| {
                     *cursor >= before.at_least && created.is_none_or(|created| *cursor >= created)
                 });
@@ -420,8 +421,10 @@ impl Client {
         world.expect(!before.quarantined.contains(&served.member), "P7", || {
             format!("{what} was served by member {}, which is quarantined", served.member)
         });
-        if let Some((member, cursor)) = well.iter().find(|(_, cursor)| *cursor >= before.acked)
+        let fresh = |cursor: Lsn| cursor >= before.acked && created.is_some_and(|created| cursor >= created);
+        if let Some((member, cursor)) = well.iter().find(|(_, cursor)| fresh(*cursor))
             && before.from.is_none()
+            && steady
         {
             world.expect(answer.cursor >= before.acked, "P4", || {
                 format!(

@@ -266,6 +266,8 @@ async fn listen(world: Arc<World>, tier: Tier) {
                 let left = &status.members[from];
                 let stayed =
                     left.state == MemberState::Live && left.breaker == BreakerState::Closed && left.trusted;
+                // An operator may have let it serve first in this very moment.
+                let stayed = stayed && world.told.lock().restored[from].is_none();
                 let since = live_since[to].max(world.told.lock().restored[to].map(|_| Duration::MAX));
                 let waited = since.map(|since| world.now().saturating_sub(since));
                 let told = since == Some(Duration::MAX);
