@@ -133,7 +133,7 @@ fn combination(features: &str) -> Result<()> {
 
 /// What a set of features leaves out must not be in its tree.
 fn absences() -> Result<()> {
-    let cases: [(&str, &[&str], &[&str]); 8] = [
+    let cases: [(&str, &[&str], &[&str]); 9] = [
         ("mainstay-core", &["--features", "conformance"], &["loom", "proptest"]),
         (
             "mainstay",

@@ -116,3 +116,31 @@ pub(super) fn write(member: &str, storage: &StorageConfig, out: &mut Text) {
     out.key("allow_http", storage.allow_http);
     out.key("virtual_hosted_style", storage.virtual_hosted_style);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{BackendConfig, Config};
+    use super::*;
+
+    #[test]
+    fn an_object_store_is_reached_as_file_and_environment_say() {
+        let text = "[tier]\nmembers = [\"a\"]\n[members.a]\nbackend = \"lance\"\nuri = \"s3://bucket/p\"\n\
+                    [members.a.storage_options]\nregion = \"eu-1\"\n";
+        let variables = [
+            ("MAINSTAY_MEMBERS__A__STORAGE_OPTIONS__ENDPOINT", "http://h:9000"),
+            ("MAINSTAY_MEMBERS__A__STORAGE_OPTIONS__ALLOW_HTTP", "true"),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let config = Config::from_toml_with_env(text, variables).unwrap();
+        let BackendConfig::Lance(lance) = &config.members["a"].backend else { panic!() };
+        let expected = StorageConfig {
+            endpoint: Some("http://h:9000".into()),
+            region: Some("eu-1".into()),
+            allow_http: true,
+            ..StorageConfig::default()
+        };
+        assert_eq!(lance.storage, expected);
+        let secret = text.replace("region", "secret_access_key").replace("eu-1", "hunter2");
+        assert!(!Config::from_toml(&secret).unwrap_err().to_string().contains("hunter2"));
+    }
+}
