@@ -51,13 +51,12 @@ fn an_estimate_of_what_would_be_refused_exits_with_5_and_so_does_its_member() {
     assert!(member["advice"][0].as_str().unwrap().contains("raise it"), "{member}");
     // A member that is given so little is not filled, and says so; in part it is.
     shell.write("mainstay.toml", &format!("{TIER}max_memory = \"1MiB\"\n[log]\npath = \"data/log\"\n"));
-    // It is also logged.
     let status = shell.run(&["status", "--format", "json"]);
     status.expect(4);
     let status = status.value();
     assert_eq!(status["members"][0]["state"], "quarantined");
     assert!(status["members"][0]["last_error"].as_str().unwrap().contains("5000 points"), "{status}");
-    let some = "max_memory = \"1MiB\"\nwhen_full = \"partial\"\n";
+    let some = "max_memory = \"4MiB\"\nwhen_full = \"partial\"\n";
     shell.write("mainstay.toml", &format!("{TIER}{some}[log]\npath = \"data/log\"\n"));
     let status = shell.json(&["status"]);
     assert_eq!(

@@ -97,7 +97,10 @@ async fn position_of(source: &Member, log: &dyn Log) -> Result<Position> {
     }
     let said = source.store().position(&Context::within(PAGE_TIMEOUT)).await;
     let said = said.map_err(|error| source_failed(source, error))?;
-    let said = said.filter(|said| said.log == log.identity()).ok_or_else(|| went_back(source))?;
+    // One that nothing was ever written to is where the log began, if the log still begins there.
+    let start = || Some(log.checkpoint().position).filter(|start| start.lsn == Lsn::ZERO);
+    let said = said.or_else(start).filter(|said| said.log == log.identity());
+    let said = said.ok_or_else(|| went_back(source))?;
     let known = log.position_at(said.lsn).await.map_err(not_the_stores_fault)?;
     if known == said { Ok(said) } else { Err(went_back(source)) }
 }
