@@ -64,8 +64,6 @@ pub enum Bug {
     EffectDenied,
     /// A read takes a member that has not reached the LSN that it asked for.
     AtLeastIgnored,
-    /// The cursor of an answer is read after the answer.
-    CursorReadLate,
     /// Answers say that they are not behind.
     LagHidden,
     /// Answers name the member that was asked first.
@@ -128,7 +126,6 @@ impl Bug {
         Self::FilterResolvedAnywhere,
         Self::EffectDenied,
         Self::AtLeastIgnored,
-        Self::CursorReadLate,
         Self::LagHidden,
         Self::ServedByFirst,
         Self::LevelAlwaysNormal,

@@ -217,11 +217,7 @@ impl<'a> Reader<'a> {
                 let asking = call(member.store(), cx.at_most(cx.remaining() / left))
                     .instrument(spans::ask(operation, member.name()));
                 let cursor = member.cursor();
-                running.push(async move {
-                    let answer = asking.await;
-                    let cursor = if sabotage::on(Bug::CursorReadLate) { member.cursor() } else { cursor };
-                    (*index, cursor, answer)
-                });
+                running.push(async move { (*index, cursor, asking.await) });
                 latest = Some(member);
             }
             due = false;
