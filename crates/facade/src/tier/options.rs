@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::config::{Ack, DriftConfig, HedgeAfter, ReadPolicy, RetryConfig, ShadowConfig};
 use crate::tier::FailbackOptions;
 
-/// What a tier goes by; [`Tier::open`] takes it from the config.
+/// What a tier goes by; [`Tier::open`](crate::Tier::open) takes it from the config.
 #[derive(Clone, Debug)]
 pub struct TierOptions {
     /// When a write counts as written.
