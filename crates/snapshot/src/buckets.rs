@@ -1,0 +1,99 @@
+//! Which bucket a point is in, and the hash of a bucket.
+//!
+//! ```text
+//! bucket     = the first `bits` bits of BLAKE3(id key)
+//! bucket hash     = BLAKE3(id key, version, id key, version, …), ids ascending, versions as 8 bytes, big-endian
+//! collection hash = BLAKE3(incarnation, bits, then for each bucket that has points: number, points, bucket hash)
+//! snapshot hash   = BLAKE3(for each collection: length of its name, its name, collection hash)
+//! ```
+//!
+//! All numbers are 8 bytes, big-endian. Id and version say everything about a point: a point that changes gets the LSN of
+//! the entry that changed it.
+
+use mainstay_core::{CollectionName, Lsn, PointId};
+
+use crate::layout::ContentHash;
+
+/// Most bits, which makes 65,536 buckets.
+pub const MAX_BITS: u32 = 16;
+
+/// The bucket of an id among `1 << bits`; bits beyond [`MAX_BITS`] count as that.
+pub fn bucket_of(id: PointId, bits: u32) -> u32 {
+    let hash = blake3::hash(&id.to_key());
+    let [a, b, c, d, ..] = *hash.as_bytes();
+    // Shifting by 32 is no shift.
+    u32::from_be_bytes([a, b, c, d]).checked_shr(32 - bits.min(MAX_BITS)).unwrap_or(0)
+}
+
+/// How many bits give buckets of about `bucket_points` points.
+pub fn bits_for(points: u64, bucket_points: u64) -> u32 {
+    let buckets = points.div_ceil(bucket_points.max(1)).max(1);
+    buckets.next_power_of_two().trailing_zeros().min(MAX_BITS)
+}
+
+/// The hash of a bucket; points come with ids ascending.
+pub fn bucket_hash(points: impl IntoIterator<Item = (PointId, Lsn)>) -> ContentHash {
+    let mut hasher = blake3::Hasher::new();
+    for (id, version) in points {
+        let mut bytes = [0; 25];
+        bytes[..17].copy_from_slice(&id.to_key());
+        bytes[17..].copy_from_slice(&version.0.to_be_bytes());
+        hasher.update(&bytes);
+    }
+    ContentHash::new(*hasher.finalize().as_bytes())
+}
+
+/// The hash of a collection over its buckets that have points: number, points and hash, numbers ascending.
+pub fn collection_hash(
+    incarnation: Lsn,
+    bits: u32,
+    buckets: impl IntoIterator<Item = (u32, u64, ContentHash)>,
+) -> ContentHash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&incarnation.0.to_be_bytes()).update(&u64::from(bits).to_be_bytes());
+    for (bucket, points, hash) in buckets {
+        hasher.update(&u64::from(bucket).to_be_bytes()).update(&points.to_be_bytes()).update(hash.bytes());
+    }
+    ContentHash::new(*hasher.finalize().as_bytes())
+}
+
+/// The hash of a snapshot over its collections, by name.
+pub fn snapshot_hash<'a>(
+    collections: impl IntoIterator<Item = (&'a CollectionName, ContentHash)>,
+) -> ContentHash {
+    let mut hasher = blake3::Hasher::new();
+    for (name, hash) in collections {
+        hasher.update(&(name.as_str().len() as u64).to_be_bytes()).update(name.as_str().as_bytes());
+        hasher.update(hash.bytes());
+    }
+    ContentHash::new(*hasher.finalize().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_id_has_a_bucket_and_buckets_are_about_equal() {
+        for bits in [0, 1, 4, MAX_BITS] {
+            let mut counts = vec![0_u32; 1 << bits];
+            for n in 0..10_000 {
+                counts[bucket_of(PointId::Num(n), bits) as usize] += 1;
+            }
+            assert!(bits > 4 || counts.iter().all(|count| *count > 10_000 / (2 << bits)), "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_of_more_bits_is_part_of_one_of_fewer() {
+        for n in 0..1_000 {
+            let id = PointId::Num(n);
+            assert_eq!(bucket_of(id, 7) >> 3, bucket_of(id, 4));
+        }
+    }
+
+    #[test]
+    fn buckets_grow_in_number_with_the_points() {
+        assert_eq!([0, 1, 4_096, 4_097, 1 << 20, u64::MAX].map(|n| bits_for(n, 4_096)), [0, 0, 0, 1, 8, 16]);
+    }
+}

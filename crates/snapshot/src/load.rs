@@ -1,0 +1,166 @@
+//! A snapshot back into a store.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use mainstay_core::expected::MAX_SAMPLE;
+use mainstay_core::{
+    CollectionName, CollectionRef, Context, Error, ErrorKind, Expected, Record, RestoreStep, Result, VectorStore,
+};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::buckets::{bucket_hash, bucket_of};
+use crate::layout::{self, SnapshotId};
+use crate::manifest::{Bucket, CollectionManifest, Manifest};
+use crate::repository::Repository;
+
+/// One step of loading may take so long.
+const STEP_TIMEOUT: Duration = Duration::from_secs(120);
+/// Buckets that are read ahead.
+const AHEAD: usize = 3;
+/// Points that the store is given at once.
+const STEP: usize = 2_000;
+/// How often the mark of a restore is renewed.
+const MARK_EVERY: Duration = Duration::from_secs(60);
+
+/// Loads the collections of a snapshot into a store: everything but the last step, [`RestoreStep::Finish`] with
+/// the snapshot's `from`, which is the caller's. Until then the store counts as empty. `only` names the collections that
+/// are wanted, if not all are.
+///
+/// # Errors
+/// `Corrupt` with the file's name if the snapshot is damaged, `NotFound` for a collection that is not in it, and
+/// whatever the store runs into.
+pub async fn load(
+    repository: &Repository,
+    manifest: &Manifest,
+    into: &dyn VectorStore,
+    only: Option<&BTreeSet<CollectionName>>,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<()> {
+    let wanted = wanted(manifest, only)?;
+    let mut mark = Mark::set(repository, manifest.id).await;
+    let loaded = async {
+        let mut expected = Vec::new();
+        for collection in &wanted {
+            expected.push(expect(repository, collection).await?);
+        }
+        into.expect(&step(), &expected).await?;
+        into.restore(&step(), RestoreStep::Begin).await?;
+        let total = wanted.iter().map(|collection| collection.points()).sum();
+        let mut done = 0;
+        for collection in wanted {
+            let (spec, incarnation) = (&collection.spec, collection.incarnation);
+            into.restore(&step(), RestoreStep::Collection { spec, incarnation }).await?;
+            let target = CollectionRef { name: spec.name.clone(), incarnation };
+            let reading = collection.buckets.iter().map(|bucket| records(repository, collection, bucket));
+            let mut reading = futures::stream::iter(reading).buffered(AHEAD);
+            while let Some(found) = reading.try_next().await? {
+                for records in found.chunks(STEP) {
+                    into.restore(&step(), RestoreStep::Points { collection: &target, records }).await?;
+                    done += records.len() as u64;
+                    progress(done, total);
+                }
+                mark.renew().await;
+            }
+        }
+        Ok(())
+    };
+    let loaded = loaded.await;
+    mark.remove().await;
+    loaded
+}
+
+/// The collections of a snapshot that are wanted.
+fn wanted<'a>(
+    manifest: &'a Manifest,
+    only: Option<&BTreeSet<CollectionName>>,
+) -> Result<Vec<&'a CollectionManifest>> {
+    let Some(only) = only else { return Ok(manifest.collections.values().collect()) };
+    let find = |name| {
+        manifest.collections.get(name).ok_or_else(|| {
+            let there: Vec<_> = manifest.collections.keys().map(CollectionName::as_str).collect();
+            let text = format!("snapshot {} has no collection `{name}`; it has: {}", manifest.id, there.join(", "));
+            Error::new(ErrorKind::NotFound, text)
+        })
+    };
+    only.iter().map(find).collect()
+}
+
+/// The points of a bucket, ids ascending; exactly those that the manifest speaks of.
+///
+/// # Errors
+/// `Corrupt` with the file's name.
+pub async fn records(
+    repository: &Repository,
+    collection: &CollectionManifest,
+    bucket: &Bucket,
+) -> Result<Vec<Record>> {
+    let mut found: Vec<Record> = Vec::new();
+    for file in &bucket.files {
+        found.extend(repository.records(&collection.spec, *file).await?);
+    }
+    let of_this = |record: &Record| bucket_of(record.point.id, collection.bits) == bucket.number;
+    let ascend = found.windows(2).all(|pair| pair[0].point.id < pair[1].point.id);
+    if !ascend
+        || !found.iter().all(of_this)
+        || bucket_hash(found.iter().map(|record| (record.point.id, record.version))) != bucket.hash
+    {
+        let first = bucket.files.first().map(|file| layout::bucket(file.hash).to_string());
+        let text = format!("it does not hold the points of bucket {} of `{}`", bucket.number, collection.spec.name);
+        return Err(repository.damaged(&first.unwrap_or_default(), &text));
+    }
+    Ok(found)
+}
+
+async fn expect(repository: &Repository, collection: &CollectionManifest) -> Result<Expected> {
+    let sample = match collection.buckets.first().and_then(|bucket| bucket.files.first()) {
+        Some(file) => repository.records(&collection.spec, *file).await?,
+        None => Vec::new(),
+    };
+    let sample = sample.into_iter().take(MAX_SAMPLE).map(|record| Arc::new(record.point)).collect();
+    Ok(Expected { spec: collection.spec.clone(), points: collection.points(), sample })
+}
+
+fn step() -> Context {
+    Context::within(STEP_TIMEOUT)
+}
+
+/// Tells whoever prunes the repository, in whatever process, that a snapshot is being read. A place that cannot be
+/// written to is read all the same.
+struct Mark<'a> {
+    repository: &'a Repository,
+    path: object_store::path::Path,
+    renewed: Instant,
+}
+
+impl<'a> Mark<'a> {
+    async fn set(repository: &'a Repository, id: SnapshotId) -> Self {
+        let path = layout::in_use(id, Uuid::new_v4());
+        let mark = Self { repository, path, renewed: Instant::now() };
+        mark.write().await;
+        mark
+    }
+
+    async fn write(&self) {
+        if let Err(error) = self.repository.touch(&self.path, Bytes::new()).await {
+            tracing::debug!(%error, "a restore could not be marked");
+        }
+    }
+
+    async fn renew(&mut self) {
+        if self.renewed.elapsed() >= MARK_EVERY {
+            self.write().await;
+            self.renewed = Instant::now();
+        }
+    }
+
+    async fn remove(self) {
+        if let Err(error) = self.repository.remove(&self.path).await {
+            tracing::debug!(%error, "the mark of a restore stays until it is old");
+        }
+    }
+}

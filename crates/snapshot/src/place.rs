@@ -1,0 +1,221 @@
+//! Where a repository is: a directory, or a prefix of an object store.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path as FsPath, PathBuf};
+use std::sync::Arc;
+
+use fs2::FileExt;
+use mainstay_core::{Error, ErrorKind, Result};
+use object_store::ObjectStore;
+use object_store::local::LocalFileSystem;
+use object_store::prefix::PrefixStore;
+use url::Url;
+
+use crate::layout;
+
+/// The file that the writer of a directory holds locked.
+const LOCK: &str = "LOCK";
+/// The folders of a repository.
+const FOLDERS: [&str; 5] = [layout::BUCKETS, layout::GARBAGE, layout::LOG, layout::SNAPSHOTS, layout::USES];
+/// The schemes of the object stores.
+pub const SCHEMES: [&str; 3] = ["s3", "gs", "az"];
+
+/// What an object store needs beyond its URL; credentials come from the environment alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlaceOptions {
+    /// Another endpoint than the provider's, for stores that speak its language.
+    pub endpoint: Option<String>,
+    /// The region of an S3 bucket.
+    pub region: Option<String>,
+    /// Requests without TLS are allowed.
+    pub allow_http: bool,
+}
+
+/// A place of files.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) shown: String,
+    directory: Option<PathBuf>,
+}
+
+/// The right to write to a directory, held by one process at a time and let go when it ends, however it ends. Writers
+/// to an object store do not exclude each other: there, what nothing needs is removed only after a grace time.
+#[derive(Debug)]
+pub struct WriterLock {
+    _file: Option<File>,
+}
+
+impl Place {
+    /// The place that a path or a URL (`s3://`, `gs://`, `az://`, `file://`) names; a directory is made if `make` says so.
+    /// Blocking.
+    pub(crate) fn open(place: &str, options: &PlaceOptions, make: bool) -> Result<Self> {
+        match Url::parse(place) {
+            Ok(url) if SCHEMES.contains(&url.scheme()) => {
+                let prefix = object_store::path::Path::from_url_path(url.path())
+                    .map_err(|e| Error::invalid(format!("{place} names no place for snapshots")).with_source(e))?;
+                let store = cloud::client(&url, options)?;
+                Ok(Self {
+                    store: Arc::new(PrefixStore::new(store, prefix)),
+                    shown: place.trim_end_matches('/').to_owned(),
+                    directory: None,
+                })
+            }
+            Ok(url) if url.scheme() == "file" => {
+                let path = url.to_file_path();
+                Self::directory(path.map_err(|()| Error::invalid(format!("{place} names no directory")))?, make)
+            }
+            // A single letter is a drive.
+            Ok(url) if url.scheme().len() > 1 && place.contains("://") => Err(Error::invalid(format!(
+                "snapshots cannot be kept at {place}: use a directory, or a URL with s3://, gs:// or az://"
+            ))),
+            _ => Self::directory(PathBuf::from(place), make),
+        }
+    }
+
+    fn directory(path: PathBuf, make: bool) -> Result<Self> {
+        if make {
+            std::fs::create_dir_all(&path).map_err(|e| failed(&path, "the directory cannot be made", e))?;
+        } else if !path.is_dir() {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("there are no snapshots at {}: it is no directory", path.display()),
+            ));
+        }
+        let store = LocalFileSystem::new_with_prefix(&path).map_err(|e| {
+            let text = format!("{}: the directory cannot be opened", path.display());
+            Error::new(ErrorKind::Unavailable, text).with_source(e)
+        })?;
+        Ok(Self {
+            store: Arc::new(store.with_fsync(true)),
+            shown: path.display().to_string(),
+            directory: Some(path),
+        })
+    }
+
+    /// Takes the right to write, and removes what a writer that was killed left half written. Blocking.
+    pub(crate) fn lock(&self) -> Result<WriterLock> {
+        let Some(directory) = &self.directory else { return Ok(WriterLock { _file: None }) };
+        let path = directory.join(LOCK);
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)
+            .map_err(|e| failed(directory, "its lock cannot be opened", e))?;
+        FileExt::try_lock_exclusive(&file)
+            .map_err(|e| failed(directory, "another process is writing snapshots here; try again when it is done", e))?;
+        remove_litter(directory).map_err(|e| failed(directory, "half written files cannot be removed", e))?;
+        Ok(WriterLock { _file: Some(file) })
+    }
+}
+
+fn failed(directory: &FsPath, what: &str, e: std::io::Error) -> Error {
+    let kind = match e.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::StorageFull,
+        _ => ErrorKind::Unavailable,
+    };
+    Error::new(kind, format!("{}: {what}", directory.display())).with_source(e)
+}
+
+/// Removes files that were never finished: `NAME#NUMBER`, in the root and the folders that are ours.
+fn remove_litter(root: &FsPath) -> std::io::Result<()> {
+    let unfinished = |name: &str| {
+        name.rsplit_once('#').is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|digit| digit.is_ascii_digit()))
+    };
+    let mut folders = vec![(root.to_owned(), 0)];
+    while let Some((folder, depth)) = folders.pop() {
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(e),
+        };
+        for entry in entries {
+            let entry = entry?;
+            let (kind, name) = (entry.file_type()?, entry.file_name());
+            let Some(name) = name.to_str() else { continue };
+            let ours = depth > 0 || FOLDERS.contains(&name);
+            if kind.is_symlink() && ours {
+                let text = format!("{} is a link, and files would be written elsewhere", entry.path().display());
+                return Err(std::io::Error::other(text));
+            }
+            if kind.is_dir() && ours && depth < 2 {
+                folders.push((entry.path(), depth + 1));
+            } else if kind.is_file() && unfinished(name) {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+
+#[cfg(not(feature = "cloud"))]
+mod cloud {
+    use super::*;
+
+    pub(super) fn client(url: &Url, _: &PlaceOptions) -> Result<Arc<dyn ObjectStore>> {
+        let scheme = url.scheme();
+        let text = format!(
+            "snapshots at {scheme}://… are not compiled in: add the cargo feature `snapshots-cloud` (`cloud` of \
+             mainstay-snapshot)"
+        );
+        Err(Error::new(ErrorKind::Unsupported, text))
+    }
+}
+
+#[cfg(feature = "cloud")]
+mod cloud {
+    use std::time::Duration;
+
+    use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+    use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+    use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+    use object_store::{ClientConfigKey, RetryConfig};
+
+    use super::*;
+
+    /// How long a request is tried again.
+    const RETRY_TIMEOUT: Duration = Duration::from_secs(20);
+
+    pub(super) fn client(url: &Url, options: &PlaceOptions) -> Result<Arc<dyn ObjectStore>> {
+        // The requests need one, and an application that wants another has set it by now.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        build(url, options).map_err(|e| Error::invalid(format!("object store of {url}: {e}")).with_source(e))
+    }
+
+    fn build(url: &Url, options: &PlaceOptions) -> object_store::Result<Arc<dyn ObjectStore>> {
+        let retry = RetryConfig { max_retries: 5, retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() };
+        let http = if options.allow_http { "true" } else { "false" };
+        Ok(match url.scheme() {
+            "gs" => {
+                let mut builder =
+                    GoogleCloudStorageBuilder::from_env().with_url(url.as_str()).with_retry(retry);
+                builder = builder.with_config(GoogleConfigKey::Client(ClientConfigKey::AllowHttp), http);
+                if let Some(endpoint) = &options.endpoint {
+                    builder = builder.with_config(GoogleConfigKey::BaseUrl, endpoint);
+                }
+                Arc::new(builder.build()?)
+            }
+            "az" => {
+                let mut builder = MicrosoftAzureBuilder::from_env().with_url(url.as_str()).with_retry(retry);
+                builder = builder.with_config(AzureConfigKey::Client(ClientConfigKey::AllowHttp), http);
+                if let Some(endpoint) = &options.endpoint {
+                    builder = builder.with_config(AzureConfigKey::Endpoint, endpoint);
+                }
+                Arc::new(builder.build()?)
+            }
+            _ => {
+                let mut builder = AmazonS3Builder::from_env().with_url(url.as_str()).with_retry(retry);
+                builder = builder.with_config(AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp), http);
+                if let Some(endpoint) = &options.endpoint {
+                    builder = builder.with_config(AmazonS3ConfigKey::Endpoint, endpoint);
+                }
+                if let Some(region) = &options.region {
+                    builder = builder.with_config(AmazonS3ConfigKey::Region, region);
+                }
+                Arc::new(builder.build()?)
+            }
+        })
+    }
+}

@@ -1,0 +1,244 @@
+//! Which snapshots are kept, and removing what none of them needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use chrono::{DateTime, Datelike, Timelike, Utc};
+use mainstay_core::{Lsn, Result};
+use object_store::path::Path;
+
+use crate::layout::{self, ContentHash, SnapshotId};
+use crate::repository::{Listed, Repository};
+
+/// A restore renews its mark each minute; after so long it is taken for gone.
+const RESTORE_IS_GONE: Duration = Duration::from_secs(600);
+/// How many snapshots stay whatever the rules say: one may turn out to be damaged.
+const AT_LEAST: usize = 2;
+
+/// Which snapshots are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// The newest so many, at least two.
+    pub last: usize,
+    /// The newest of each of the last so many hours that have one.
+    pub hourly: usize,
+    /// The newest of each of the last so many days (UTC) that have one.
+    pub daily: usize,
+    /// The newest of each of the last so many weeks (ISO 8601, UTC) that have one.
+    pub weekly: usize,
+}
+
+impl Default for Keep {
+    /// The last 7.
+    fn default() -> Self {
+        Self { last: 7, hourly: 0, daily: 0, weekly: 0 }
+    }
+}
+
+/// The snapshots that rules keep.
+pub fn kept(ids: impl IntoIterator<Item = SnapshotId>, rules: &Keep) -> BTreeSet<SnapshotId> {
+    let mut newest_first: Vec<_> = ids.into_iter().collect();
+    newest_first.sort_unstable_by(|a, b| b.cmp(a));
+    let mut kept: BTreeSet<_> = newest_first.iter().copied().take(rules.last.max(AT_LEAST)).collect();
+    let hour = |t: DateTime<Utc>| (t.year(), t.ordinal(), t.hour());
+    let day = |t: DateTime<Utc>| (t.year(), t.ordinal(), 0);
+    let week = |t: DateTime<Utc>| (t.iso_week().year(), t.iso_week().week(), 0);
+    let spans: [(usize, &dyn Fn(DateTime<Utc>) -> (i32, u32, u32)); 3] =
+        [(rules.hourly, &hour), (rules.daily, &day), (rules.weekly, &week)];
+    for (count, span) in spans {
+        let mut seen = BTreeSet::new();
+        for id in &newest_first {
+            if seen.len() < count && seen.insert(span(id.time())) {
+                kept.insert(*id);
+            }
+        }
+    }
+    kept
+}
+
+/// How a repository is pruned.
+#[derive(Clone, Debug, Default)]
+pub struct PruneOptions {
+    /// Which snapshots stay.
+    pub keep: Keep,
+    /// Snapshots that stay whatever the rules say.
+    pub also: BTreeSet<SnapshotId>,
+    /// How long a file must have been without use before it is removed. A directory has one writer and needs none; in an
+    /// object store, others may be writing snapshots that are about to need it: longer than making one takes.
+    pub grace: Duration,
+    /// Only say what would be removed.
+    pub dry_run: bool,
+}
+
+/// What was removed, or would be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Snapshots.
+    pub snapshots: Vec<SnapshotId>,
+    /// Snapshots that would go but are being restored.
+    pub in_use: Vec<SnapshotId>,
+    /// Bucket files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Segments of the log.
+    pub segments: u64,
+}
+
+/// Removes the snapshots that need not be kept, then the files that no snapshot needs, then the log before the oldest
+/// one. A snapshot that is being restored stays. Stopped at any point, it leaves every snapshot that it lists whole.
+///
+/// # Errors
+/// `Corrupt` if the manifest of a snapshot that stays cannot be read: what it needs is not known then, and nothing
+/// but whole snapshots is removed; whatever the place runs into.
+pub async fn prune(repository: &Repository, options: &PruneOptions) -> Result<Pruned> {
+    repository.check_writable()?;
+    let _alone = repository.alone().await;
+    let all = repository.snapshots().await?;
+    let mut stay = kept(all.iter().map(|listed| listed.id), &options.keep);
+    stay.extend(&options.also);
+    let in_use = in_use(repository).await?;
+    let mut pruned = Pruned::default();
+    let (mut left, mut gone): (Vec<Listed>, Vec<Listed>) = (Vec::new(), Vec::new());
+    for listed in all {
+        if stay.contains(&listed.id) {
+            left.push(listed);
+        } else if in_use.contains(&listed.id) {
+            pruned.in_use.push(listed.id);
+            left.push(listed);
+        } else {
+            gone.push(listed);
+        }
+    }
+    for listed in gone {
+        pruned.snapshots.push(listed.id);
+        if !options.dry_run {
+            repository.remove(&layout::manifest(listed.id, listed.hash)).await?;
+        }
+    }
+    let mut needed = BTreeSet::new();
+    let mut starts: BTreeMap<_, Lsn> = BTreeMap::new();
+    for listed in left {
+        let manifest = repository.manifest(listed).await?;
+        needed.extend(manifest.files().map(|file| file.hash));
+        let start = starts.entry(layout::log(manifest.from.log)).or_insert(manifest.from.lsn);
+        *start = manifest.from.lsn.min(*start);
+    }
+    sweep(repository, &needed, options, &mut pruned).await?;
+    cut(repository, &starts, options, &mut pruned).await?;
+    Ok(pruned)
+}
+
+/// Snapshots that are being restored somewhere.
+async fn in_use(repository: &Repository) -> Result<BTreeSet<SnapshotId>> {
+    let mut used = BTreeSet::new();
+    for mark in repository.list(&Path::from(layout::USES)).await? {
+        let Some(id) = layout::read_use(&mark.location) else { continue };
+        if age(mark.last_modified) < RESTORE_IS_GONE {
+            used.insert(id);
+        } else {
+            repository.remove(&mark.location).await?;
+        }
+    }
+    Ok(used)
+}
+
+/// Removes bucket files that nothing needs: at once without a grace time, or else once a mark says that nothing has needed
+/// them for so long.
+async fn sweep(
+    repository: &Repository,
+    needed: &BTreeSet<ContentHash>,
+    options: &PruneOptions,
+    pruned: &mut Pruned,
+) -> Result<()> {
+    let marks = repository.list(&Path::from(layout::GARBAGE)).await?;
+    let marked: BTreeMap<_, _> = marks
+        .iter()
+        .filter_map(|mark| Some((ContentHash::parse(mark.location.filename()?)?, mark.last_modified)))
+        .collect();
+    for (hash, bytes) in repository.bucket_files().await? {
+        let (file, mark) = (layout::bucket(hash), layout::garbage(hash));
+        let since = marked.get(&hash).copied();
+        if needed.contains(&hash) {
+            if since.is_some() && !options.dry_run {
+                repository.remove(&mark).await?;
+            }
+            continue;
+        }
+        let due = match since {
+            _ if options.grace.is_zero() => true,
+            // Written again since then: somebody is about to need it.
+            Some(since) => {
+                age(since) >= options.grace && repository.written(&file).await?.is_some_and(|at| at <= since)
+            }
+            None => false,
+        };
+        if due {
+            pruned.files += 1;
+            pruned.bytes += bytes;
+        }
+        match (options.dry_run, due) {
+            (true, _) => {}
+            (false, true) => {
+                repository.remove(&file).await?;
+                if since.is_some() {
+                    repository.remove(&mark).await?;
+                }
+            }
+            (false, false) if since.is_none() => repository.write(&mark, Vec::new().into()).await?,
+            (false, false) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Removes segments of the log whose entries every snapshot of that log holds; a log without snapshots is left alone.
+async fn cut(
+    repository: &Repository,
+    starts: &BTreeMap<Path, Lsn>,
+    options: &PruneOptions,
+    pruned: &mut Pruned,
+) -> Result<()> {
+    for (folder, start) in starts {
+        for file in repository.list(folder).await? {
+            if layout::read_segment(&file.location).is_some_and(|segment| segment.last <= *start) {
+                pruned.segments += 1;
+                if !options.dry_run {
+                    repository.remove(&file.location).await?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn age(time: DateTime<Utc>) -> Duration {
+    (Utc::now() - time).to_std().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(minutes: impl IntoIterator<Item = i64>) -> Vec<SnapshotId> {
+        let at = |m: i64| DateTime::from_timestamp(1_700_000_000 + m * 60, 0).unwrap();
+        minutes.into_iter().map(|m| SnapshotId::new(at(m), Lsn(m as u64))).collect()
+    }
+
+    #[test]
+    fn the_newest_are_kept_and_never_fewer_than_two() {
+        let all = ids(0..20);
+        assert_eq!(kept(all.clone(), &Keep { last: 3, ..Keep::default() }), ids(17..20).into_iter().collect());
+        assert_eq!(kept(all, &Keep { last: 0, ..Keep::default() }), ids(18..20).into_iter().collect());
+    }
+
+    #[test]
+    fn each_span_keeps_its_newest() {
+        let rules = Keep { last: 2, hourly: 3, daily: 2, weekly: 2 };
+        let kept = kept(ids((0..60 * 24 * 15).step_by(20)), &rules);
+        // Two newest and three hours share one, so do the days and weeks with the newest.
+        assert!((5..=8).contains(&kept.len()), "{kept:?}");
+        let days: BTreeSet<_> = kept.iter().map(|id| id.time().ordinal()).collect();
+        assert!(days.len() >= 3, "{kept:?}");
+    }
+}

@@ -1,0 +1,262 @@
+//! The log between snapshots: entries as the log itself encodes them, many to a file.
+//!
+//! ```text
+//! "MSTAYLOG" | format u8 = 1 | log id, 16 bytes | epoch u64 | first LSN u64 | last LSN u64 | unpacked bytes u64 | zstd
+//! unpacked: (length u32 | entry) for each entry
+//! ```
+//!
+//! Numbers are big-endian. What an entry is, is the log's to say; each carries a checksum and the hash of the one before.
+
+use mainstay_core::entry::{LogId, LogIdentity};
+use mainstay_core::{Error, ErrorKind, Lsn, Result};
+use object_store::path::Path;
+use uuid::Uuid;
+
+use crate::layout::{self, ContentHash, SegmentName};
+use crate::repository::{Repository, blocking};
+
+const MAGIC: [u8; 8] = *b"MSTAYLOG";
+const FORMAT: u8 = 1;
+const HEAD_BYTES: usize = 8 + 1 + 16 + 8 * 4;
+/// zstd's fastest of the usual levels: segments are written all the time.
+const LEVEL: i32 = 1;
+/// Largest segment, unpacked.
+pub const MAX_SEGMENT_BYTES: usize = 64 << 20;
+/// Segments are put together up to this size, packed.
+const MERGED_BYTES: u64 = 8 << 20;
+
+/// Entries of a log, contiguous, from the first LSN on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// The log.
+    pub log: LogIdentity,
+    /// The LSN of the first entry.
+    pub first: Lsn,
+    /// The entries, at least one.
+    pub entries: Vec<Vec<u8>>,
+}
+
+impl Segment {
+    /// The LSN of the last entry.
+    pub fn last(&self) -> Lsn {
+        Lsn(self.first.0.saturating_add(self.entries.len() as u64).saturating_sub(1))
+    }
+
+    fn encode(&self) -> Result<Vec<u8>> {
+        let internal = |text: &str| Error::new(ErrorKind::Internal, text);
+        let size: usize = self.entries.iter().map(|entry| entry.len() + 4).sum();
+        if self.entries.is_empty() || size > MAX_SEGMENT_BYTES {
+            return Err(internal("a segment is empty or too large"));
+        }
+        let mut raw = Vec::with_capacity(size);
+        for entry in &self.entries {
+            raw.extend((entry.len() as u32).to_be_bytes());
+            raw.extend_from_slice(entry);
+        }
+        let packed = zstd::bulk::compress(&raw, LEVEL)
+            .map_err(|e| internal("entries of the log could not be packed").with_source(e))?;
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + packed.len());
+        bytes.extend(MAGIC);
+        bytes.push(FORMAT);
+        bytes.extend(self.log.id.0.as_bytes());
+        for number in [self.log.epoch, self.first.0, self.last().0, raw.len() as u64] {
+            bytes.extend(number.to_be_bytes());
+        }
+        bytes.extend(packed);
+        Ok(bytes)
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let (head, packed) = bytes.split_at_checked(HEAD_BYTES).ok_or("it is too short")?;
+        if head[..8] != MAGIC {
+            return Err("it is no segment of a log".to_owned());
+        }
+        if head[8] != FORMAT {
+            return Err(format!("its format is {}, this program reads {FORMAT}", head[8]));
+        }
+        let id: [u8; 16] = head[9..25].try_into().unwrap_or_default();
+        let number = |at: usize| {
+            u64::from_be_bytes(head[25 + 8 * at..33 + 8 * at].try_into().unwrap_or_default())
+        };
+        let (epoch, first, last, size) = (number(0), number(1), number(2), number(3));
+        let size = usize::try_from(size).ok().filter(|size| *size <= MAX_SEGMENT_BYTES);
+        let size = size.ok_or_else(|| format!("unpacked it would take {} bytes", number(3)))?;
+        let raw = zstd::bulk::decompress(packed, size).map_err(|error| error.to_string())?;
+        if raw.len() != size {
+            return Err("it is shorter than it says".to_owned());
+        }
+        let (mut entries, mut rest) = (Vec::new(), raw.as_slice());
+        while let Some((length, after)) = rest.split_at_checked(4) {
+            let length = u32::from_be_bytes(length.try_into().unwrap_or_default()) as usize;
+            let (entry, after) = after.split_at_checked(length).ok_or("an entry is cut short")?;
+            entries.push(entry.to_vec());
+            rest = after;
+        }
+        let log = LogIdentity { id: LogId(Uuid::from_bytes(id)), epoch };
+        let segment = Self { log, first: Lsn(first), entries };
+        if !rest.is_empty() || segment.entries.is_empty() || segment.last().0 != last || first == 0 {
+            return Err("it does not hold the entries that it says".to_owned());
+        }
+        Ok(segment)
+    }
+}
+
+/// Which segments give every entry after `after`, as far as they go without a gap; the fewest. Some may overlap, because
+/// they are put together now and then.
+pub fn covering(segments: &[SegmentName], after: Lsn) -> Vec<SegmentName> {
+    let (mut chosen, mut reached) = (Vec::new(), after);
+    loop {
+        let next = segments
+            .iter()
+            .filter(|segment| segment.first <= reached.next() && segment.last > reached)
+            .max_by_key(|segment| segment.last);
+        match next {
+            Some(next) => {
+                chosen.push(*next);
+                reached = next.last;
+            }
+            None => return chosen,
+        }
+    }
+}
+
+impl Repository {
+    /// Writes entries of a log.
+    ///
+    /// # Errors
+    /// Whatever the place runs into; `Internal` for too many bytes.
+    pub async fn write_segment(&self, segment: Segment) -> Result<SegmentName> {
+        let (segment, bytes) = blocking(move || {
+            let bytes = segment.encode()?;
+            Ok((segment, bytes))
+        })
+        .await?;
+        let name =
+            SegmentName { first: segment.first, last: segment.last(), hash: ContentHash::of(&bytes) };
+        self.write(&layout::segment(segment.log, name), bytes.into()).await?;
+        Ok(name)
+    }
+
+    /// The segments of a log, by their first entry.
+    ///
+    /// # Errors
+    /// Whatever the place runs into.
+    pub async fn segments(&self, log: LogIdentity) -> Result<Vec<SegmentName>> {
+        let files = self.list(&layout::log(log)).await?;
+        let mut names: Vec<_> = files.iter().filter_map(|file| layout::read_segment(&file.location)).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// The logs that there are segments of.
+    ///
+    /// # Errors
+    /// Whatever the place runs into.
+    pub async fn logs(&self) -> Result<Vec<LogIdentity>> {
+        let files = self.list(&Path::from(layout::LOG)).await?;
+        let mut logs: Vec<_> = files
+            .iter()
+            .filter_map(|file| {
+                let mut parts = file.location.parts();
+                parts.next();
+                layout::read_log(parts.next()?.as_ref())
+            })
+            .collect();
+        logs.sort_by_key(|log| (log.id.0, log.epoch));
+        logs.dedup();
+        Ok(logs)
+    }
+
+    /// The entries of a segment.
+    ///
+    /// # Errors
+    /// `Corrupt` with the file's name.
+    pub async fn read_segment(&self, log: LogIdentity, name: SegmentName) -> Result<Segment> {
+        let path = layout::segment(log, name);
+        let bytes = self.read(&path, name.hash, MAX_SEGMENT_BYTES as u64 + HEAD_BYTES as u64).await?;
+        let decoded = blocking(move || Ok(Segment::decode(&bytes))).await?;
+        let segment = decoded.map_err(|what| self.damaged(path.as_ref(), &what))?;
+        if segment.log != log || segment.first != name.first || segment.last() != name.last {
+            return Err(self.damaged(path.as_ref(), "it holds other entries than its name says"));
+        }
+        Ok(segment)
+    }
+
+    /// Puts small segments together, oldest first; the parts are removed when the whole is there. Answers how many files
+    /// there are fewer.
+    ///
+    /// # Errors
+    /// `Corrupt` if a segment is damaged, which then stays as it is; whatever the place runs into.
+    pub async fn merge_segments(&self, log: LogIdentity) -> Result<u64> {
+        self.check_writable()?;
+        let files = self.list(&layout::log(log)).await?;
+        let mut files: Vec<_> =
+            files.iter().filter_map(|file| Some((layout::read_segment(&file.location)?, file.size))).collect();
+        files.sort();
+        let (mut fewer, mut group, mut bytes): (u64, Vec<SegmentName>, u64) = (0, Vec::new(), 0);
+        for (name, size) in files {
+            let follows = group.last().is_none_or(|last| last.last.next() == name.first);
+            if !follows || bytes + size > MERGED_BYTES {
+                fewer += self.merge(log, &group).await?;
+                (group, bytes) = (Vec::new(), 0);
+            }
+            group.push(name);
+            bytes += size;
+        }
+        Ok(fewer + self.merge(log, &group).await?)
+    }
+
+    async fn merge(&self, log: LogIdentity, group: &[SegmentName]) -> Result<u64> {
+        let [first, _, ..] = group else { return Ok(0) };
+        let mut whole = Segment { log, first: first.first, entries: Vec::new() };
+        for name in group {
+            whole.entries.extend(self.read_segment(log, *name).await?.entries);
+        }
+        if whole.entries.iter().map(|entry| entry.len() + 4).sum::<usize>() > MAX_SEGMENT_BYTES {
+            return Ok(0);
+        }
+        self.write_segment(whole).await?;
+        for name in group {
+            self.remove(&layout::segment(log, *name)).await?;
+        }
+        Ok(group.len() as u64 - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(first: u64, last: u64) -> SegmentName {
+        SegmentName { first: Lsn(first), last: Lsn(last), hash: ContentHash::of(&[first as u8, last as u8]) }
+    }
+
+    #[test]
+    fn segments_cover_the_log_without_a_gap_and_without_a_detour() {
+        let all = [name(1, 3), name(4, 6), name(1, 6), name(7, 9), name(11, 12)];
+        let covered = |after: u64| covering(&all, Lsn(after)).iter().map(|n| (n.first.0, n.last.0)).collect::<Vec<_>>();
+        assert_eq!(covered(0), [(1, 6), (7, 9)]);
+        assert_eq!(covered(5), [(1, 6), (7, 9)]);
+        assert_eq!(covered(10), [(11, 12)]);
+        assert_eq!(covered(12), []);
+        assert_eq!(covering(&all[1..2], Lsn(0)), []);
+    }
+
+    #[test]
+    fn a_segment_reads_back_as_it_was_and_nothing_else_does() {
+        let log = LogIdentity { id: LogId(Uuid::from_u128(5)), epoch: 2 };
+        let segment = Segment { log, first: Lsn(7), entries: vec![vec![1, 2, 3], vec![], vec![9; 500]] };
+        let bytes = segment.encode().unwrap();
+        assert_eq!(Segment::decode(&bytes).unwrap(), segment);
+        for length in 0..bytes.len() {
+            assert!(Segment::decode(&bytes[..length]).is_err(), "cut to {length}");
+        }
+        let mut bomb = bytes.clone();
+        bomb[HEAD_BYTES - 8..HEAD_BYTES].copy_from_slice(&u64::MAX.to_be_bytes());
+        assert!(Segment::decode(&bomb).unwrap_err().contains("unpacked"));
+    }
+}

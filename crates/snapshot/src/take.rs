@@ -1,0 +1,341 @@
+//! Making a snapshot while writes go on.
+//!
+//! The source is read while it moves from entry `from` to entry `to`. Its ids and versions are read first; a bucket
+//! whose ids and versions are those of the snapshot before needs no points, and its files are listed again. The points of
+//! the others are read by id. Replaying `from` to `to` makes the result exact, as after a load from another member.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use chrono::Utc;
+use futures::{StreamExt, TryStreamExt};
+use mainstay_core::{
+    CollectionInfo, CollectionName, CollectionSpec, Context, Error, ErrorKind, Fields, Lsn, PointId, Position, Record,
+    Result, ScrollQuery, VectorSpec, VectorStore,
+};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep_until};
+
+use crate::buckets::{bits_for, bucket_hash, bucket_of};
+use crate::columns;
+use crate::layout::{self, ContentHash, SnapshotId};
+use crate::manifest::{Bucket, BucketFile, CollectionManifest, Manifest, Source};
+use crate::repository::{Repository, blocking};
+
+/// About how many bytes of points a bucket has: files of some megabytes suit disks and object stores.
+const BUCKET_BYTES: u64 = 8 << 20;
+/// About what payload and text of a point take, before anything is known of them.
+const PAYLOAD_BYTES: u64 = 512;
+/// Points of about so many bytes make a file; a bucket with more has several.
+const FILE_BYTES: usize = 32 << 20;
+/// How many ids are asked for at once.
+const GET: usize = 512;
+/// How many ids and versions are read at once.
+const SCROLL: usize = 10_000;
+/// Ids and versions held in memory at once; a larger collection is gone through several times.
+const MAX_IDS: u64 = 8 << 20;
+/// Buckets under way: one is read while another is packed.
+const AHEAD: usize = 2;
+/// Sizes may change so many times over before the number of buckets does, and with it every bucket.
+const SLACK_BITS: u32 = 2;
+
+/// How a snapshot is made.
+#[derive(Clone, Copy, Debug)]
+pub struct TakeOptions {
+    /// Most bytes of points that are read each second; `None` is as fast as it goes.
+    pub rate: Option<u64>,
+    /// One page of the source may take so long.
+    pub page_timeout: Duration,
+}
+
+impl Default for TakeOptions {
+    fn default() -> Self {
+        Self { rate: None, page_timeout: Duration::from_secs(60) }
+    }
+}
+
+/// What was written for a snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// New files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Files of the snapshot before that are listed again.
+    pub reused: u64,
+}
+
+/// A snapshot whose files are written and whose manifest is not yet.
+#[derive(Debug)]
+pub struct Draft {
+    manifest: Manifest,
+    written: Written,
+    /// Nothing is removed before the manifest says what is needed.
+    _alone: Option<OwnedSemaphorePermit>,
+}
+
+impl Draft {
+    /// What was written for it so far.
+    pub fn written(&self) -> Written {
+        self.written
+    }
+
+    /// Makes it a snapshot. `to` is a position that the source had after its last point was read.
+    ///
+    /// # Errors
+    /// `Invalid` if `to` is before the snapshot; whatever the place runs into.
+    pub async fn commit(self, repository: &Repository, to: Position) -> Result<Manifest> {
+        if to.log != self.manifest.from.log || to.lsn < self.manifest.from.lsn {
+            return Err(Error::invalid("a snapshot cannot end before it begins"));
+        }
+        let Self { mut manifest, _alone, .. } = self;
+        manifest.to = to;
+        manifest.ended = Utc::now();
+        let (manifest, bytes) = blocking(move || {
+            let bytes = manifest.print()?;
+            Ok((manifest, bytes))
+        })
+        .await?;
+        let path = layout::manifest(manifest.id, ContentHash::of(&bytes));
+        repository.write(&path, bytes.into()).await?;
+        Ok(manifest)
+    }
+}
+
+/// Reads a store that holds everything up to `from`, or more, and writes what is not in the repository yet. `parent` is an
+/// earlier snapshot of the same log. `progress` is told how many points are done, and of how many.
+///
+/// # Errors
+/// Whatever the source or the repository run into; what was written is then garbage, which a later prune removes.
+pub async fn take(
+    repository: &Repository,
+    store: &dyn VectorStore,
+    source: Source,
+    from: Position,
+    parent: Option<&Manifest>,
+    options: TakeOptions,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<Draft> {
+    repository.check_writable()?;
+    let alone = repository.alone().await;
+    let started = Utc::now();
+    let collections = store.collections(&Context::within(options.page_timeout)).await?;
+    let parent = parent.filter(|parent| parent.from.log == from.log && parent.from.lsn <= from.lsn);
+    let there = match parent {
+        Some(_) => repository.bucket_files().await?,
+        None => BTreeMap::new(),
+    };
+    let taking = Taking {
+        repository,
+        store,
+        options,
+        there,
+        progress,
+        began: Instant::now(),
+        total: collections.iter().map(|info| info.points).sum(),
+        done: AtomicU64::new(0),
+        read_bytes: AtomicU64::new(0),
+    };
+    let (mut taken, mut written) = (BTreeMap::new(), Written::default());
+    for info in &collections {
+        let name = &info.spec.name;
+        let before = parent.and_then(|parent| parent.collections.get(name));
+        match taking.collection(info, before).await {
+            Ok((collection, part)) => {
+                written.files += part.files;
+                written.bytes += part.bytes;
+                written.reused += part.reused;
+                taken.insert(name.clone(), collection);
+            }
+            // Dropped meanwhile, perhaps created again: the replay does the same.
+            Err(_) if taking.is_gone(info).await? => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let id = SnapshotId::new(started, from.lsn);
+    let tool = concat!("mainstay ", env!("CARGO_PKG_VERSION")).to_owned();
+    let manifest = Manifest { id, tool, source, ended: started, from, to: from, collections: taken };
+    Ok(Draft { manifest, written, _alone: alone })
+}
+
+type Ids = Vec<(PointId, Lsn)>;
+
+struct Taking<'a> {
+    repository: &'a Repository,
+    store: &'a dyn VectorStore,
+    options: TakeOptions,
+    there: BTreeMap<ContentHash, u64>,
+    progress: &'a (dyn Fn(u64, u64) + Sync),
+    began: Instant,
+    total: u64,
+    done: AtomicU64,
+    read_bytes: AtomicU64,
+}
+
+impl Taking<'_> {
+    async fn collection(
+        &self,
+        info: &CollectionInfo,
+        before: Option<&CollectionManifest>,
+    ) -> Result<(CollectionManifest, Written)> {
+        let before = before.filter(|before| before.incarnation == info.incarnation && before.spec == info.spec);
+        let fitting = bits_for(info.points, bucket_points(&info.spec));
+        let bits = match before {
+            Some(before) if before.bits.abs_diff(fitting) <= SLACK_BITS => before.bits,
+            _ => fitting,
+        };
+        let buckets = 1_u32 << bits;
+        let passes = u32::try_from(info.points.div_ceil(MAX_IDS)).unwrap_or(buckets).clamp(1, buckets);
+        let (mut taken, mut written) = (Vec::new(), Written::default());
+        for pass in 0..passes {
+            let share = |n: u32| (u64::from(buckets) * u64::from(n) / u64::from(passes)) as u32;
+            let range = share(pass)..share(pass + 1);
+            let ids = self.ids(info, bits, range.clone()).await?;
+            let work = range.zip(ids).filter(|(_, ids)| !ids.is_empty()).map(|(number, ids)| {
+                let before = before.filter(|before| before.bits == bits).and_then(|before| {
+                    let at = before.buckets.binary_search_by_key(&number, |bucket| bucket.number).ok()?;
+                    before.buckets.get(at)
+                });
+                self.bucket(&info.spec, number, ids, before)
+            });
+            let mut done = futures::stream::iter(work).buffered(AHEAD);
+            while let Some((bucket, part)) = done.try_next().await? {
+                written.files += part.files;
+                written.bytes += part.bytes;
+                written.reused += part.reused;
+                taken.extend(bucket);
+            }
+        }
+        if self.is_gone(info).await? {
+            return Err(Error::new(ErrorKind::Unavailable, "the collection was dropped while it was read"));
+        }
+        let (spec, incarnation) = (info.spec.clone(), info.incarnation);
+        Ok((CollectionManifest { spec, incarnation, bits, buckets: taken }, written))
+    }
+
+    /// Whether the collection is no longer the one that it was.
+    async fn is_gone(&self, info: &CollectionInfo) -> Result<bool> {
+        let now = self.store.collections(&self.page()).await?;
+        Ok(!now.iter().any(|n| n.spec.name == info.spec.name && n.incarnation == info.incarnation))
+    }
+
+    fn page(&self) -> Context {
+        Context::within(self.options.page_timeout)
+    }
+
+    /// The ids and versions in each of these buckets, ids ascending.
+    async fn ids(&self, info: &CollectionInfo, bits: u32, range: Range<u32>) -> Result<Vec<Ids>> {
+        each_bucket(self.store, &info.spec.name, bits, range, || self.page()).await
+    }
+
+    async fn bucket(
+        &self,
+        spec: &CollectionSpec,
+        number: u32,
+        ids: Ids,
+        before: Option<&Bucket>,
+    ) -> Result<(Option<Bucket>, Written)> {
+        let mut written = Written::default();
+        if let Some(before) = before
+            && before.points == ids.len() as u64
+            && before.hash == bucket_hash(ids.iter().copied())
+            && before.files.iter().all(|file| self.there.get(&file.hash) == Some(&file.bytes))
+        {
+            written.reused = before.files.len() as u64;
+            self.tell(before.points);
+            return Ok((Some(before.clone()), written));
+        }
+        let (mut files, mut known): (Vec<BucketFile>, Ids) = (Vec::new(), Vec::with_capacity(ids.len()));
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        for ids in ids.chunks(GET) {
+            let wanted: Vec<_> = ids.iter().map(|(id, _)| *id).collect();
+            let found = self.store.get(&self.page(), &spec.name, &wanted, &Fields::ALL).await?;
+            let size: usize = found.iter().map(|record| record.point.size_bytes()).sum();
+            known.extend(found.iter().map(|record| (record.point.id, record.version)));
+            records.extend(found);
+            bytes += size;
+            self.pace(size).await;
+            self.tell(ids.len() as u64);
+            if bytes >= FILE_BYTES {
+                files.push(self.file(spec, std::mem::take(&mut records)).await?);
+                bytes = 0;
+            }
+        }
+        if !records.is_empty() {
+            files.push(self.file(spec, records).await?);
+        }
+        written.files = files.len() as u64;
+        written.bytes = files.iter().map(|file| file.bytes).sum();
+        let (points, hash) = (known.len() as u64, bucket_hash(known));
+        // Every point of it may have been deleted meanwhile.
+        Ok(((points > 0).then_some(Bucket { number, points, hash, files }), written))
+    }
+
+    async fn file(&self, spec: &CollectionSpec, records: Vec<Record>) -> Result<BucketFile> {
+        let (points, spec) = (records.len() as u64, spec.clone());
+        let (hash, bytes) = blocking(move || {
+            let bytes = columns::encode(&spec, &records)?;
+            Ok((ContentHash::of(&bytes), bytes))
+        })
+        .await?;
+        let file = BucketFile { hash, bytes: bytes.len() as u64, points };
+        // Also if it is there: it may be damaged, or about to be removed.
+        self.repository.write(&layout::bucket(hash), bytes.into()).await?;
+        Ok(file)
+    }
+
+    fn tell(&self, points: u64) {
+        let done = self.done.fetch_add(points, Ordering::Relaxed) + points;
+        (self.progress)(done, self.total.max(done));
+    }
+
+    /// Waits until so many bytes may have been read.
+    async fn pace(&self, bytes: usize) {
+        let read = self.read_bytes.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        if let Some(rate) = self.options.rate {
+            sleep_until(self.began + Duration::from_secs_f64(read as f64 / rate.max(1) as f64)).await;
+        }
+    }
+}
+
+/// How many points of a collection make a bucket.
+fn bucket_points(spec: &CollectionSpec) -> u64 {
+    let vectors = spec.vectors.values().map(|vector| match vector {
+        VectorSpec::Dense { dimension, .. } => *dimension as u64 * 4,
+        VectorSpec::Sparse => PAYLOAD_BYTES,
+    });
+    (BUCKET_BYTES / (PAYLOAD_BYTES + vectors.sum::<u64>())).max(1)
+}
+
+/// The ids and versions of a store in each bucket of a range, ids ascending.
+pub(crate) async fn each_bucket(
+    store: &dyn VectorStore,
+    name: &CollectionName,
+    bits: u32,
+    range: Range<u32>,
+    page: impl Fn() -> Context,
+) -> Result<Vec<Ids>> {
+    let mut buckets: Vec<Ids> = vec![Vec::new(); range.len()];
+    let mut query = ScrollQuery { limit: SCROLL, fields: Fields::NONE, ..ScrollQuery::default() };
+    loop {
+        let read = store.scroll(&page(), name, &query).await?;
+        for record in &read.records {
+            let id = record.point.id;
+            if query.after.is_some_and(|after| id <= after) {
+                let text = format!("the store scrolled out of order, to point {id}");
+                return Err(Error::new(ErrorKind::Internal, text).with_collection(name));
+            }
+            query.after = Some(id);
+            let at = bucket_of(id, bits).checked_sub(range.start);
+            if let Some(bucket) = at.and_then(|at| buckets.get_mut(at as usize)) {
+                bucket.push((id, record.version));
+            }
+        }
+        match read.next {
+            Some(next) => query.after = Some(next),
+            None => return Ok(buckets),
+        }
+    }
+}
