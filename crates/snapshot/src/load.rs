@@ -8,7 +8,8 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use mainstay_core::expected::MAX_SAMPLE;
 use mainstay_core::{
-    CollectionName, CollectionRef, Context, Error, ErrorKind, Expected, Record, RestoreStep, Result, VectorStore,
+    CollectionName, CollectionRef, Context, Error, ErrorKind, Expected, Record, RestoreStep, Result,
+    VectorStore,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -83,7 +84,8 @@ fn wanted<'a>(
     let find = |name| {
         manifest.collections.get(name).ok_or_else(|| {
             let there: Vec<_> = manifest.collections.keys().map(CollectionName::as_str).collect();
-            let text = format!("snapshot {} has no collection `{name}`; it has: {}", manifest.id, there.join(", "));
+            let text =
+                format!("snapshot {} has no collection `{name}`; it has: {}", manifest.id, there.join(", "));
             Error::new(ErrorKind::NotFound, text)
         })
     };
@@ -110,7 +112,8 @@ pub async fn records(
         || bucket_hash(found.iter().map(|record| (record.point.id, record.version))) != bucket.hash
     {
         let first = bucket.files.first().map(|file| layout::bucket(file.hash).to_string());
-        let text = format!("it does not hold the points of bucket {} of `{}`", bucket.number, collection.spec.name);
+        let text =
+            format!("it does not hold the points of bucket {} of `{}`", bucket.number, collection.spec.name);
         return Err(repository.damaged(&first.unwrap_or_default(), &text));
     }
     Ok(found)

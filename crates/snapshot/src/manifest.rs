@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use mainstay_core::document::{collection_from_json, collection_to_json, position_from_json, position_to_json};
+use mainstay_core::document::{
+    collection_from_json, collection_to_json, position_from_json, position_to_json,
+};
 use mainstay_core::{CollectionName, CollectionSpec, Error, ErrorKind, Lsn, Position, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -148,7 +150,8 @@ impl Manifest {
     /// # Errors
     /// `Corrupt` with what is wrong; `Unsupported` for a format that this program does not read.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        let corrupt = |what: String| Error::new(ErrorKind::Corrupt, format!("the manifest is damaged: {what}"));
+        let corrupt =
+            |what: String| Error::new(ErrorKind::Corrupt, format!("the manifest is damaged: {what}"));
         #[derive(Deserialize)]
         struct Version {
             format: u64,
@@ -243,8 +246,7 @@ impl WireCollection {
         {
             return Err(fail("the numbers of the buckets"));
         }
-        let buckets =
-            self.buckets.into_iter().map(WireBucket::into_bucket).collect::<Option<Vec<_>>>();
+        let buckets = self.buckets.into_iter().map(WireBucket::into_bucket).collect::<Option<Vec<_>>>();
         let collection = CollectionManifest {
             buckets: buckets.ok_or_else(|| fail("a bucket"))?,
             bits: self.bits,
@@ -267,14 +269,12 @@ impl WireBucket {
         let file = |file: WireFile| {
             let hash = ContentHash::parse(&file.hash)?;
             // However well they are packed, so many points take more.
-            let plausible =
-                file.points > 0 && file.points / 64 <= file.bytes && file.bytes <= MAX_FILE_BYTES;
+            let plausible = file.points > 0 && file.points / 64 <= file.bytes && file.bytes <= MAX_FILE_BYTES;
             plausible.then_some(BucketFile { hash, bytes: file.bytes, points: file.points })
         };
         let files: Vec<_> = self.files.into_iter().map(file).collect::<Option<_>>()?;
         let points = files.iter().try_fold(0_u64, |sum, file| sum.checked_add(file.points))?;
-        let bucket =
-            Bucket { number: self.number, points, hash: ContentHash::parse(&self.hash)?, files };
+        let bucket = Bucket { number: self.number, points, hash: ContentHash::parse(&self.hash)?, files };
         (points == self.points && points > 0).then_some(bucket)
     }
 }

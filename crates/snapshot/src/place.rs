@@ -52,8 +52,9 @@ impl Place {
     pub(crate) fn open(place: &str, options: &PlaceOptions, make: bool) -> Result<Self> {
         match Url::parse(place) {
             Ok(url) if SCHEMES.contains(&url.scheme()) => {
-                let prefix = object_store::path::Path::from_url_path(url.path())
-                    .map_err(|e| Error::invalid(format!("{place} names no place for snapshots")).with_source(e))?;
+                let prefix = object_store::path::Path::from_url_path(url.path()).map_err(|e| {
+                    Error::invalid(format!("{place} names no place for snapshots")).with_source(e)
+                })?;
                 let store = cloud::client(&url, options)?;
                 Ok(Self {
                     store: Arc::new(PrefixStore::new(store, prefix)),
@@ -63,7 +64,10 @@ impl Place {
             }
             Ok(url) if url.scheme() == "file" => {
                 let path = url.to_file_path();
-                Self::directory(path.map_err(|()| Error::invalid(format!("{place} names no directory")))?, make)
+                Self::directory(
+                    path.map_err(|()| Error::invalid(format!("{place} names no directory")))?,
+                    make,
+                )
             }
             // A single letter is a drive.
             Ok(url) if url.scheme().len() > 1 && place.contains("://") => Err(Error::invalid(format!(
@@ -103,8 +107,9 @@ impl Place {
             .write(true)
             .open(path)
             .map_err(|e| failed(directory, "its lock cannot be opened", e))?;
-        FileExt::try_lock_exclusive(&file)
-            .map_err(|e| failed(directory, "another process is writing snapshots here; try again when it is done", e))?;
+        FileExt::try_lock_exclusive(&file).map_err(|e| {
+            failed(directory, "another process is writing snapshots here; try again when it is done", e)
+        })?;
         remove_litter(directory).map_err(|e| failed(directory, "half written files cannot be removed", e))?;
         Ok(WriterLock { _file: Some(file) })
     }
@@ -121,7 +126,8 @@ fn failed(directory: &FsPath, what: &str, e: std::io::Error) -> Error {
 /// Removes files that were never finished: `NAME#NUMBER`, in the root and the folders that are ours.
 fn remove_litter(root: &FsPath) -> std::io::Result<()> {
     let unfinished = |name: &str| {
-        name.rsplit_once('#').is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|digit| digit.is_ascii_digit()))
+        name.rsplit_once('#')
+            .is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|digit| digit.is_ascii_digit()))
     };
     let mut folders = vec![(root.to_owned(), 0)];
     while let Some((folder, depth)) = folders.pop() {
@@ -136,7 +142,8 @@ fn remove_litter(root: &FsPath) -> std::io::Result<()> {
             let Some(name) = name.to_str() else { continue };
             let ours = depth > 0 || FOLDERS.contains(&name);
             if kind.is_symlink() && ours {
-                let text = format!("{} is a link, and files would be written elsewhere", entry.path().display());
+                let text =
+                    format!("{} is a link, and files would be written elsewhere", entry.path().display());
                 return Err(std::io::Error::other(text));
             }
             if kind.is_dir() && ours && depth < 2 {
@@ -148,7 +155,6 @@ fn remove_litter(root: &FsPath) -> std::io::Result<()> {
     }
     Ok(())
 }
-
 
 #[cfg(not(feature = "cloud"))]
 mod cloud {

@@ -40,19 +40,17 @@ pub fn kept(ids: impl IntoIterator<Item = SnapshotId>, rules: &Keep) -> BTreeSet
     let mut newest_first: Vec<_> = ids.into_iter().collect();
     newest_first.sort_unstable_by(|a, b| b.cmp(a));
     let mut kept: BTreeSet<_> = newest_first.iter().copied().take(rules.last.max(AT_LEAST)).collect();
-    let hour = |t: DateTime<Utc>| (t.year(), t.ordinal(), t.hour());
-    let day = |t: DateTime<Utc>| (t.year(), t.ordinal(), 0);
-    let week = |t: DateTime<Utc>| (t.iso_week().year(), t.iso_week().week(), 0);
-    let spans: [(usize, &dyn Fn(DateTime<Utc>) -> (i32, u32, u32)); 3] =
-        [(rules.hourly, &hour), (rules.daily, &day), (rules.weekly, &week)];
-    for (count, span) in spans {
+    let mut keep_newest = |count: usize, span: fn(DateTime<Utc>) -> (i32, u32, u32)| {
         let mut seen = BTreeSet::new();
         for id in &newest_first {
             if seen.len() < count && seen.insert(span(id.time())) {
                 kept.insert(*id);
             }
         }
-    }
+    };
+    keep_newest(rules.hourly, |t| (t.year(), t.ordinal(), t.hour()));
+    keep_newest(rules.daily, |t| (t.year(), t.ordinal(), 0));
+    keep_newest(rules.weekly, |t| (t.iso_week().year(), t.iso_week().week(), 0));
     kept
 }
 
@@ -228,7 +226,10 @@ mod tests {
     #[test]
     fn the_newest_are_kept_and_never_fewer_than_two() {
         let all = ids(0..20);
-        assert_eq!(kept(all.clone(), &Keep { last: 3, ..Keep::default() }), ids(17..20).into_iter().collect());
+        assert_eq!(
+            kept(all.clone(), &Keep { last: 3, ..Keep::default() }),
+            ids(17..20).into_iter().collect()
+        );
         assert_eq!(kept(all, &Keep { last: 0, ..Keep::default() }), ids(18..20).into_iter().collect());
     }
 

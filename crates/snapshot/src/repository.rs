@@ -168,7 +168,7 @@ impl Repository {
         let path = layout::bucket(file.hash);
         let bytes = self.read(&path, file.hash, file.bytes.min(MAX_FILE_BYTES)).await?;
         let spec = spec.clone();
-        let decoded = blocking(move || columns::decode(&spec, bytes)).await;
+        let decoded = blocking(move || columns::decode(&spec, &bytes)).await;
         let records = decoded.map_err(|error| {
             let text = format!("{}: {}", self.name(path.as_ref()), error.message());
             Error::new(error.kind(), text).with_source(error)
@@ -218,7 +218,9 @@ impl Repository {
         };
         let checked = bytes.clone();
         if blocking(move || Ok(ContentHash::of(&checked))).await? != hash {
-            return Err(self.damaged(path.as_ref(), "it is not what it was: its checksum does not match its name"));
+            return Err(
+                self.damaged(path.as_ref(), "it is not what it was: its checksum does not match its name")
+            );
         }
         Ok(bytes)
     }

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! "MSTAYLOG" | format u8 = 1 | log id, 16 bytes | epoch u64 | first LSN u64 | last LSN u64 | unpacked bytes u64 | zstd
-//! unpacked: (length u32 | entry) for each entry
+//! unpacked: number of marks u32 | (LSN u64 | milliseconds since 1970 u64) for each mark | (length u32 | entry) for each entry
 //! ```
 //!
-//! Numbers are big-endian. What an entry is, is the log's to say; each carries a checksum and the hash of the one before.
+//! Numbers are big-endian. A mark says that every entry up to its LSN had been written by its time. What an entry is, is the log's to say; each carries a checksum and the hash of the one before.
 
+use chrono::{DateTime, Utc};
 use mainstay_core::entry::{LogId, LogIdentity};
 use mainstay_core::{Error, ErrorKind, Lsn, Result};
 use object_store::path::Path;
@@ -32,8 +33,19 @@ pub struct Segment {
     pub log: LogIdentity,
     /// The LSN of the first entry.
     pub first: Lsn,
+    /// By when entries had been written, LSNs ascending; the last mark is of the last entry.
+    pub marks: Vec<TimeMark>,
     /// The entries, at least one.
     pub entries: Vec<Vec<u8>>,
+}
+
+/// Every entry up to an LSN had been written by a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeMark {
+    /// The LSN.
+    pub lsn: Lsn,
+    /// The time, in UTC to the millisecond.
+    pub time: DateTime<Utc>,
 }
 
 impl Segment {
@@ -44,11 +56,17 @@ impl Segment {
 
     fn encode(&self) -> Result<Vec<u8>> {
         let internal = |text: &str| Error::new(ErrorKind::Internal, text);
-        let size: usize = self.entries.iter().map(|entry| entry.len() + 4).sum();
+        let size =
+            4 + self.marks.len() * 16 + self.entries.iter().map(|entry| entry.len() + 4).sum::<usize>();
         if self.entries.is_empty() || size > MAX_SEGMENT_BYTES {
             return Err(internal("a segment is empty or too large"));
         }
         let mut raw = Vec::with_capacity(size);
+        raw.extend((self.marks.len() as u32).to_be_bytes());
+        for mark in &self.marks {
+            raw.extend(mark.lsn.0.to_be_bytes());
+            raw.extend(mark.time.timestamp_millis().to_be_bytes());
+        }
         for entry in &self.entries {
             raw.extend((entry.len() as u32).to_be_bytes());
             raw.extend_from_slice(entry);
@@ -79,9 +97,8 @@ impl Segment {
             return Err(format!("its format is {}, this program reads {FORMAT}", head[8]));
         }
         let id: [u8; 16] = head[9..25].try_into().unwrap_or_default();
-        let number = |at: usize| {
-            u64::from_be_bytes(head[25 + 8 * at..33 + 8 * at].try_into().unwrap_or_default())
-        };
+        let number =
+            |at: usize| u64::from_be_bytes(head[25 + 8 * at..33 + 8 * at].try_into().unwrap_or_default());
         let (epoch, first, last, size) = (number(0), number(1), number(2), number(3));
         let size = usize::try_from(size).ok().filter(|size| *size <= MAX_SEGMENT_BYTES);
         let size = size.ok_or_else(|| format!("unpacked it would take {} bytes", number(3)))?;
@@ -89,7 +106,8 @@ impl Segment {
         if raw.len() != size {
             return Err("it is shorter than it says".to_owned());
         }
-        let (mut entries, mut rest) = (Vec::new(), raw.as_slice());
+        let mut rest = raw.as_slice();
+        let (marks, mut entries) = (read_marks(&mut rest)?, Vec::new());
         while let Some((length, after)) = rest.split_at_checked(4) {
             let length = u32::from_be_bytes(length.try_into().unwrap_or_default()) as usize;
             let (entry, after) = after.split_at_checked(length).ok_or("an entry is cut short")?;
@@ -97,12 +115,29 @@ impl Segment {
             rest = after;
         }
         let log = LogIdentity { id: LogId(Uuid::from_bytes(id)), epoch };
-        let segment = Self { log, first: Lsn(first), entries };
-        if !rest.is_empty() || segment.entries.is_empty() || segment.last().0 != last || first == 0 {
+        let segment = Self { log, first: Lsn(first), marks, entries };
+        let marked = segment.marks.windows(2).all(|pair| pair[0].lsn < pair[1].lsn)
+            && segment.marks.first().is_some_and(|mark| mark.lsn >= segment.first)
+            && segment.marks.last().is_some_and(|mark| mark.lsn.0 == last);
+        if !marked || !rest.is_empty() || segment.entries.is_empty() || segment.last().0 != last || first == 0
+        {
             return Err("it does not hold the entries that it says".to_owned());
         }
         Ok(segment)
     }
+}
+
+fn read_marks(rest: &mut &[u8]) -> Result<Vec<TimeMark>, String> {
+    const SHORT: &str = "it is cut short";
+    let (count, after) = rest.split_first_chunk::<4>().ok_or(SHORT)?;
+    let bytes = (u32::from_be_bytes(*count) as usize).checked_mul(16).ok_or(SHORT)?;
+    let (marks, after) = after.split_at_checked(bytes).ok_or(SHORT)?;
+    *rest = after;
+    let mark = |bytes: &[[u8; 8]; 2]| {
+        let time = DateTime::from_timestamp_millis(i64::from_be_bytes(bytes[1])).ok_or("a time is none")?;
+        Ok(TimeMark { lsn: Lsn(u64::from_be_bytes(bytes[0])), time })
+    };
+    marks.as_chunks::<8>().0.as_chunks::<2>().0.iter().map(mark).collect()
 }
 
 /// Which segments give every entry after `after`, as far as they go without a gap; the fewest. Some may overlap, because
@@ -135,8 +170,7 @@ impl Repository {
             Ok((segment, bytes))
         })
         .await?;
-        let name =
-            SegmentName { first: segment.first, last: segment.last(), hash: ContentHash::of(&bytes) };
+        let name = SegmentName { first: segment.first, last: segment.last(), hash: ContentHash::of(&bytes) };
         self.write(&layout::segment(segment.log, name), bytes.into()).await?;
         Ok(name)
     }
@@ -147,7 +181,8 @@ impl Repository {
     /// Whatever the place runs into.
     pub async fn segments(&self, log: LogIdentity) -> Result<Vec<SegmentName>> {
         let files = self.list(&layout::log(log)).await?;
-        let mut names: Vec<_> = files.iter().filter_map(|file| layout::read_segment(&file.location)).collect();
+        let mut names: Vec<_> =
+            files.iter().filter_map(|file| layout::read_segment(&file.location)).collect();
         names.sort();
         Ok(names)
     }
@@ -194,8 +229,10 @@ impl Repository {
     pub async fn merge_segments(&self, log: LogIdentity) -> Result<u64> {
         self.check_writable()?;
         let files = self.list(&layout::log(log)).await?;
-        let mut files: Vec<_> =
-            files.iter().filter_map(|file| Some((layout::read_segment(&file.location)?, file.size))).collect();
+        let mut files: Vec<_> = files
+            .iter()
+            .filter_map(|file| Some((layout::read_segment(&file.location)?, file.size)))
+            .collect();
         files.sort();
         let (mut fewer, mut group, mut bytes): (u64, Vec<SegmentName>, u64) = (0, Vec::new(), 0);
         for (name, size) in files {
@@ -212,11 +249,15 @@ impl Repository {
 
     async fn merge(&self, log: LogIdentity, group: &[SegmentName]) -> Result<u64> {
         let [first, _, ..] = group else { return Ok(0) };
-        let mut whole = Segment { log, first: first.first, entries: Vec::new() };
+        let mut whole = Segment { log, first: first.first, marks: Vec::new(), entries: Vec::new() };
         for name in group {
-            whole.entries.extend(self.read_segment(log, *name).await?.entries);
+            let part = self.read_segment(log, *name).await?;
+            whole.marks.extend(part.marks);
+            whole.entries.extend(part.entries);
         }
-        if whole.entries.iter().map(|entry| entry.len() + 4).sum::<usize>() > MAX_SEGMENT_BYTES {
+        if whole.marks.len() * 16 + whole.entries.iter().map(|entry| entry.len() + 4).sum::<usize>() + 4
+            > MAX_SEGMENT_BYTES
+        {
             return Ok(0);
         }
         self.write_segment(whole).await?;
@@ -238,7 +279,8 @@ mod tests {
     #[test]
     fn segments_cover_the_log_without_a_gap_and_without_a_detour() {
         let all = [name(1, 3), name(4, 6), name(1, 6), name(7, 9), name(11, 12)];
-        let covered = |after: u64| covering(&all, Lsn(after)).iter().map(|n| (n.first.0, n.last.0)).collect::<Vec<_>>();
+        let covered =
+            |after: u64| covering(&all, Lsn(after)).iter().map(|n| (n.first.0, n.last.0)).collect::<Vec<_>>();
         assert_eq!(covered(0), [(1, 6), (7, 9)]);
         assert_eq!(covered(5), [(1, 6), (7, 9)]);
         assert_eq!(covered(10), [(11, 12)]);
@@ -249,7 +291,16 @@ mod tests {
     #[test]
     fn a_segment_reads_back_as_it_was_and_nothing_else_does() {
         let log = LogIdentity { id: LogId(Uuid::from_u128(5)), epoch: 2 };
-        let segment = Segment { log, first: Lsn(7), entries: vec![vec![1, 2, 3], vec![], vec![9; 500]] };
+        let marks = [(7, 0), (9, 5)].map(|(lsn, time)| TimeMark {
+            lsn: Lsn(lsn),
+            time: DateTime::from_timestamp_millis(time).unwrap(),
+        });
+        let segment = Segment {
+            log,
+            first: Lsn(7),
+            marks: marks.into(),
+            entries: vec![vec![1, 2, 3], vec![], vec![9; 500]],
+        };
         let bytes = segment.encode().unwrap();
         assert_eq!(Segment::decode(&bytes).unwrap(), segment);
         for length in 0..bytes.len() {

@@ -9,11 +9,11 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
 use mainstay_core::{
-    CollectionInfo, CollectionName, CollectionSpec, Context, Error, ErrorKind, Fields, Lsn, PointId, Position, Record,
-    Result, ScrollQuery, VectorSpec, VectorStore,
+    CollectionInfo, CollectionName, CollectionSpec, Context, Error, ErrorKind, Fields, Lsn, PointId,
+    Position, Record, Result, ScrollQuery, VectorSpec, VectorStore,
 };
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
@@ -24,8 +24,6 @@ use crate::layout::{self, ContentHash, SnapshotId};
 use crate::manifest::{Bucket, BucketFile, CollectionManifest, Manifest, Source};
 use crate::repository::{Repository, blocking};
 
-/// About how many bytes of points a bucket has: files of some megabytes suit disks and object stores.
-const BUCKET_BYTES: u64 = 8 << 20;
 /// About what payload and text of a point take, before anything is known of them.
 const PAYLOAD_BYTES: u64 = 512;
 /// Points of about so many bytes make a file; a bucket with more has several.
@@ -48,11 +46,14 @@ pub struct TakeOptions {
     pub rate: Option<u64>,
     /// One page of the source may take so long.
     pub page_timeout: Duration,
+    /// About how many bytes of points a bucket has. 8 MiB, by default: files of some megabytes suit disks and object
+    /// stores. The number of buckets stays as it is until the collection is four times as large or as small.
+    pub bucket_bytes: u64,
 }
 
 impl Default for TakeOptions {
     fn default() -> Self {
-        Self { rate: None, page_timeout: Duration::from_secs(60) }
+        Self { rate: None, page_timeout: Duration::from_secs(60), bucket_bytes: 8 << 20 }
     }
 }
 
@@ -92,7 +93,7 @@ impl Draft {
         }
         let Self { mut manifest, _alone, .. } = self;
         manifest.to = to;
-        manifest.ended = Utc::now();
+        manifest.ended = to_millis(Utc::now());
         let (manifest, bytes) = blocking(move || {
             let bytes = manifest.print()?;
             Ok((manifest, bytes))
@@ -120,7 +121,7 @@ pub async fn take(
 ) -> Result<Draft> {
     repository.check_writable()?;
     let alone = repository.alone().await;
-    let started = Utc::now();
+    let started = to_millis(Utc::now());
     let collections = store.collections(&Context::within(options.page_timeout)).await?;
     let parent = parent.filter(|parent| parent.from.log == from.log && parent.from.lsn <= from.lsn);
     let there = match parent {
@@ -180,8 +181,9 @@ impl Taking<'_> {
         info: &CollectionInfo,
         before: Option<&CollectionManifest>,
     ) -> Result<(CollectionManifest, Written)> {
-        let before = before.filter(|before| before.incarnation == info.incarnation && before.spec == info.spec);
-        let fitting = bits_for(info.points, bucket_points(&info.spec));
+        let before =
+            before.filter(|before| before.incarnation == info.incarnation && before.spec == info.spec);
+        let fitting = bits_for(info.points, self.bucket_points(&info.spec));
         let bits = match before {
             Some(before) if before.bits.abs_diff(fitting) <= SLACK_BITS => before.bits,
             _ => fitting,
@@ -213,6 +215,15 @@ impl Taking<'_> {
         }
         let (spec, incarnation) = (info.spec.clone(), info.incarnation);
         Ok((CollectionManifest { spec, incarnation, bits, buckets: taken }, written))
+    }
+
+    /// How many points of a collection make a bucket.
+    fn bucket_points(&self, spec: &CollectionSpec) -> u64 {
+        let vectors = spec.vectors.values().map(|vector| match vector {
+            VectorSpec::Dense { dimension, .. } => *dimension as u64 * 4,
+            VectorSpec::Sparse => PAYLOAD_BYTES,
+        });
+        (self.options.bucket_bytes / (PAYLOAD_BYTES + vectors.sum::<u64>())).max(1)
     }
 
     /// Whether the collection is no longer the one that it was.
@@ -300,13 +311,9 @@ impl Taking<'_> {
     }
 }
 
-/// How many points of a collection make a bucket.
-fn bucket_points(spec: &CollectionSpec) -> u64 {
-    let vectors = spec.vectors.values().map(|vector| match vector {
-        VectorSpec::Dense { dimension, .. } => *dimension as u64 * 4,
-        VectorSpec::Sparse => PAYLOAD_BYTES,
-    });
-    (BUCKET_BYTES / (PAYLOAD_BYTES + vectors.sum::<u64>())).max(1)
+/// A time as a manifest keeps it.
+fn to_millis(time: DateTime<Utc>) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(time.timestamp_millis()).unwrap_or(time)
 }
 
 /// The ids and versions of a store in each bucket of a range, ids ascending.

@@ -1,1 +1,329 @@
+//! What crosses the modules: histories into repositories and back.
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use mainstay_core::conformance::{Generator, ModelStore, Script, cx, name, state_of};
+use mainstay_core::{CollectionSpec, Distance, ErrorKind, Lsn, Op, Point, RestoreStep, VectorStore};
+use tempfile::TempDir;
+
+use crate::manifest::{Manifest, Source};
+use crate::place::PlaceOptions;
+use crate::prune::{Keep, PruneOptions, prune};
+use crate::repository::Repository;
+use crate::take::{TakeOptions, Written, take};
+use crate::verify::verify;
+use crate::{diff, load};
+
+const QUIET: &(dyn Fn(u64, u64) + Sync) = &|_, _| {};
+
+struct Folder {
+    directory: TempDir,
+    repository: Repository,
+}
+
+impl Folder {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("snapshots");
+        let repository =
+            Repository::open_for_writing(place.to_str().unwrap(), &PlaceOptions::default()).await.unwrap();
+        Self { directory, repository }
+    }
+
+    fn place(&self) -> PathBuf {
+        self.directory.path().join("snapshots")
+    }
+
+    /// A snapshot of a store that holds all of a script, as if its position had been read after `from`.
+    async fn take(&self, store: &ModelStore, script: &Script, from: Lsn) -> (Manifest, Written) {
+        let source = Source { member: "standby".into(), backend: "model".into() };
+        let options = TakeOptions { bucket_bytes: 4_096, ..TakeOptions::default() };
+        let listed = self.repository.snapshots().await.unwrap();
+        let parent = match listed.last() {
+            Some(last) => Some(self.repository.manifest(*last).await.unwrap()),
+            None => None,
+        };
+        let position = script.position(from);
+        let draft =
+            take(&self.repository, store, source, position, parent.as_ref(), options, QUIET).await.unwrap();
+        let written = draft.written();
+        // Ids are of milliseconds.
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        (draft.commit(&self.repository, script.position(script.end())).await.unwrap(), written)
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { walk(&path, files) } else { files.push(path) }
+            }
+        }
+        let mut files = Vec::new();
+        walk(&self.place(), &mut files);
+        files.sort();
+        files
+    }
+}
+
+/// Loads a snapshot, replays what came while it was made, and answers the store.
+async fn restored(repository: &Repository, manifest: &Manifest, script: &Script) -> ModelStore {
+    let store = ModelStore::default();
+    load::load(repository, manifest, &store, None, QUIET).await.unwrap();
+    store.restore(&cx(), RestoreStep::Finish { position: manifest.from }).await.unwrap();
+    script.apply_to(&store).await;
+    store
+}
+
+fn many(points: u64) -> (Script, mainstay_core::CollectionRef) {
+    let mut script = Script::new(1);
+    let spec = CollectionSpec::dense(name("docs"), 4, Distance::Dot);
+    let docs = script.create(&spec);
+    for chunk in (0..points).collect::<Vec<_>>().chunks(50) {
+        script.upsert(&docs, chunk.iter().map(|n| Point::new(*n, vec![*n as f32, 0.5, -1.0, 2.0])).collect());
+    }
+    (script, docs)
+}
+
+#[tokio::test]
+async fn a_snapshot_and_the_log_after_it_are_the_state_exactly() {
+    for seed in 0..60 {
+        let script = Generator::new(seed).history(60);
+        let store = ModelStore::default();
+        script.apply_to(&store).await;
+        let folder = Folder::new().await;
+        // The position was read long before the last point was.
+        let from = Lsn(seed % script.end().0);
+        let (manifest, _) = folder.take(&store, &script, from).await;
+        let listed = folder.repository.snapshots().await.unwrap();
+        assert_eq!(folder.repository.manifest(listed[0]).await.unwrap(), manifest);
+        let verified = verify(&folder.repository, listed[0], QUIET).await.unwrap();
+        assert!(verified.is_good() && verified.points == manifest.points(), "{verified:?}");
+        let again = restored(&folder.repository, &manifest, &script).await;
+        assert_eq!(state_of(&again).await, state_of(&store).await, "seed {seed}");
+        assert!(diff::since(&folder.repository, &manifest, &store).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn only_buckets_that_changed_are_written_again() {
+    let (mut script, docs) = many(2_000);
+    let store = ModelStore::default();
+    script.apply_to(&store).await;
+    let folder = Folder::new().await;
+    let (first, written) = folder.take(&store, &script, script.end()).await;
+    assert!(written.files > 100 && written.reused == 0, "{written:?}");
+    script.upsert(&docs, vec![Point::new(7, vec![0.0; 4]), Point::new(5_000, vec![1.0; 4])]);
+    script.push(Op::Delete { collection: docs.clone(), ids: vec![8.into()] });
+    script.apply_to(&store).await;
+    let (second, written) = folder.take(&store, &script, script.end()).await;
+    assert!(written.files <= 3 && written.reused > 100, "{written:?}");
+    assert_eq!(state_of(&restored(&folder.repository, &second, &script).await).await, state_of(&store).await);
+    let changed = diff::between(&folder.repository, &first, &second).await.unwrap();
+    let points = &changed.points[&name("docs")];
+    assert_eq!(points.added, [5_000.into()]);
+    assert_eq!((points.removed.as_slice(), points.changed.as_slice()), (&[8.into()][..], &[7.into()][..]));
+    assert_eq!(diff::since(&folder.repository, &first, &store).await.unwrap(), changed);
+}
+
+#[tokio::test]
+async fn a_snapshot_of_another_log_lends_nothing() {
+    let (script, _) = many(300);
+    let store = ModelStore::default();
+    script.apply_to(&store).await;
+    let folder = Folder::new().await;
+    folder.take(&store, &script, script.end()).await;
+    let mut other = Script::new(2);
+    let docs = other.create(&CollectionSpec::dense(name("docs"), 4, Distance::Dot));
+    for chunk in (0..300).collect::<Vec<_>>().chunks(50) {
+        other.upsert(&docs, chunk.iter().map(|n| Point::new(*n, vec![9.0; 4])).collect());
+    }
+    let store = ModelStore::default();
+    other.apply_to(&store).await;
+    let (manifest, written) = folder.take(&store, &other, other.end()).await;
+    assert_eq!(written.reused, 0);
+    assert_eq!(
+        state_of(&restored(&folder.repository, &manifest, &other).await).await,
+        state_of(&store).await
+    );
+}
+
+#[tokio::test]
+async fn pruning_leaves_every_kept_snapshot_whole_and_nothing_else() {
+    let (mut script, docs) = many(500);
+    let store = ModelStore::default();
+    let folder = Folder::new().await;
+    let mut states = Vec::new();
+    for round in 0..6 {
+        script.upsert(&docs, vec![Point::new(round, vec![round as f32; 4])]);
+        script.apply_to(&store).await;
+        folder.take(&store, &script, script.end()).await;
+        states.push(state_of(&store).await);
+    }
+    let listed = folder.repository.snapshots().await.unwrap();
+    let options = PruneOptions { keep: Keep { last: 2, ..Keep::default() }, ..PruneOptions::default() };
+    let would = prune(&folder.repository, &PruneOptions { dry_run: true, ..options.clone() }).await.unwrap();
+    assert_eq!(folder.repository.snapshots().await.unwrap(), listed);
+    let pruned = prune(&folder.repository, &options).await.unwrap();
+    assert_eq!(pruned.snapshots, listed[..4].iter().map(|l| l.id).collect::<Vec<_>>());
+    assert_eq!((would.snapshots.len(), pruned.files > 0), (4, true));
+    let mut needed = BTreeSet::new();
+    for (listed, state) in folder.repository.snapshots().await.unwrap().iter().zip(&states[4..]) {
+        assert!(verify(&folder.repository, *listed, QUIET).await.unwrap().is_good());
+        let manifest = folder.repository.manifest(*listed).await.unwrap();
+        needed.extend(manifest.files().map(|file| file.hash));
+        let loaded = ModelStore::default();
+        load::load(&folder.repository, &manifest, &loaded, None, QUIET).await.unwrap();
+        loaded.restore(&cx(), RestoreStep::Finish { position: manifest.from }).await.unwrap();
+        assert_eq!(state_of(&loaded).await, *state);
+    }
+    let there: BTreeSet<_> = folder.repository.bucket_files().await.unwrap().into_keys().collect();
+    assert_eq!(there, needed);
+}
+
+#[tokio::test]
+async fn with_a_grace_time_a_file_goes_only_after_it_was_without_use_for_so_long() {
+    let (mut script, docs) = many(100);
+    let store = ModelStore::default();
+    let folder = Folder::new().await;
+    for round in 0..4 {
+        script.upsert(&docs, vec![Point::new(round, vec![9.0; 4])]);
+        script.apply_to(&store).await;
+        folder.take(&store, &script, script.end()).await;
+    }
+    let options =
+        |grace| PruneOptions { keep: Keep { last: 2, ..Keep::default() }, grace, ..PruneOptions::default() };
+    let hour = std::time::Duration::from_secs(3_600);
+    let before = folder.repository.bucket_files().await.unwrap().len();
+    for _ in 0..2 {
+        let pruned = prune(&folder.repository, &options(hour)).await.unwrap();
+        assert_eq!(pruned.files, 0);
+    }
+    assert_eq!(folder.repository.bucket_files().await.unwrap().len(), before);
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    let pruned = prune(&folder.repository, &options(std::time::Duration::from_millis(10))).await.unwrap();
+    assert!(pruned.files > 0);
+    assert!(folder.repository.list(&crate::layout::GARBAGE.into()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_being_restored_is_not_removed() {
+    let (mut script, docs) = many(50);
+    let store = ModelStore::default();
+    let folder = Folder::new().await;
+    for round in 0..3 {
+        script.upsert(&docs, vec![Point::new(round, vec![9.0; 4])]);
+        script.apply_to(&store).await;
+        folder.take(&store, &script, script.end()).await;
+    }
+    let oldest = folder.repository.snapshots().await.unwrap()[0];
+    let mark = crate::layout::in_use(oldest.id, uuid::Uuid::new_v4());
+    folder.repository.touch(&mark, bytes::Bytes::new()).await.unwrap();
+    let options = PruneOptions { keep: Keep { last: 2, ..Keep::default() }, ..PruneOptions::default() };
+    let pruned = prune(&folder.repository, &options).await.unwrap();
+    assert_eq!((pruned.in_use, pruned.snapshots), (vec![oldest.id], vec![]));
+    folder.repository.remove(&mark).await.unwrap();
+    assert_eq!(prune(&folder.repository, &options).await.unwrap().snapshots, [oldest.id]);
+}
+
+/// Each file of a repository damaged in turn; what is wrong is named.
+#[tokio::test]
+async fn a_damaged_file_is_noticed_and_named() {
+    let (script, _) = many(60);
+    let store = ModelStore::default();
+    script.apply_to(&store).await;
+    let folder = Folder::new().await;
+    folder.take(&store, &script, script.end()).await;
+    let listed = folder.repository.snapshots().await.unwrap()[0];
+    let files: Vec<_> = folder
+        .files()
+        .into_iter()
+        .filter(|path| !path.ends_with("LOCK") && !path.ends_with("repository.json"))
+        .collect();
+    assert!(files.len() > 3);
+    for path in &files {
+        let good = std::fs::read(path).unwrap();
+        let file = path.file_name().unwrap().to_str().unwrap();
+        let damages = (0..good.len()).step_by(41).map(|at| {
+            let mut bad = good.clone();
+            bad[at] ^= 0x10;
+            Some(bad)
+        });
+        let swapped = files.iter().find(|other| *other != path).map(|other| std::fs::read(other).unwrap());
+        for bad in damages.chain([Some(good[..good.len() / 2].to_vec()), Some(vec![]), swapped, None]) {
+            match bad {
+                Some(bad) => std::fs::write(path, bad).unwrap(),
+                None => std::fs::remove_file(path).unwrap(),
+            }
+            let verified = verify(&folder.repository, listed, QUIET).await.unwrap();
+            assert!(!verified.is_good(), "{file}");
+            for problem in &verified.problems {
+                assert!(problem.to_string().contains(file), "{file}: {problem}");
+            }
+        }
+        std::fs::write(path, good).unwrap();
+    }
+    assert!(verify(&folder.repository, listed, QUIET).await.unwrap().is_good());
+}
+
+#[tokio::test]
+async fn a_bucket_that_was_lost_is_written_anew_by_the_next_snapshot() {
+    let (script, _) = many(200);
+    let store = ModelStore::default();
+    script.apply_to(&store).await;
+    let folder = Folder::new().await;
+    let (manifest, _) = folder.take(&store, &script, script.end()).await;
+    let lost = manifest.files().next().unwrap();
+    folder.repository.remove(&crate::layout::bucket(lost.hash)).await.unwrap();
+    let (_, written) = folder.take(&store, &script, script.end()).await;
+    assert_eq!(written.files, 1);
+    for listed in folder.repository.snapshots().await.unwrap() {
+        assert!(verify(&folder.repository, listed, QUIET).await.unwrap().is_good());
+    }
+}
+
+#[tokio::test]
+async fn one_process_writes_to_a_directory_and_its_litter_is_removed_by_the_next() {
+    let folder = Folder::new().await;
+    let place = folder.place().to_str().unwrap().to_owned();
+    let error = Repository::open_for_writing(&place, &PlaceOptions::default()).await.unwrap_err();
+    assert!(error.to_string().contains("another process"), "{error}");
+    assert!(Repository::open(&place, &PlaceOptions::default()).await.is_ok());
+    let litter = folder.place().join("buckets/ab");
+    std::fs::create_dir_all(&litter).unwrap();
+    std::fs::write(litter.join("file.arrows#1"), "x").unwrap();
+    std::fs::write(litter.join("mine.txt"), "x").unwrap();
+    let Folder { directory, repository } = folder;
+    drop(repository);
+    Repository::open_for_writing(&place, &PlaceOptions::default()).await.unwrap();
+    let left: Vec<_> = std::fs::read_dir(&litter).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["mine.txt"]);
+    drop(directory);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_folder_that_is_a_link_is_not_written_through() {
+    let directory = tempfile::tempdir().unwrap();
+    let (place, elsewhere) = (directory.path().join("snapshots"), directory.path().join("elsewhere"));
+    std::fs::create_dir_all(&place).unwrap();
+    std::fs::create_dir_all(&elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, place.join("buckets")).unwrap();
+    let error =
+        Repository::open_for_writing(place.to_str().unwrap(), &PlaceOptions::default()).await.unwrap_err();
+    assert!(format!("{error:?}").contains("is a link"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_place_without_snapshots_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    for place in [directory.path().to_str().unwrap(), "/no/such/place"] {
+        let error = Repository::open(place, &PlaceOptions::default()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+    }
+    for (place, word) in [("s3://bucket/x", "snapshots-cloud"), ("ftp://x/y", "s3://")] {
+        let error = Repository::open(place, &PlaceOptions::default()).await.unwrap_err();
+        assert!(cfg!(feature = "cloud") || error.to_string().contains(word), "{error}");
+    }
+}

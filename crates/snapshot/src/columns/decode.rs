@@ -1,33 +1,33 @@
 //! A file back into points.
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::{Float32Type, UInt32Type, UInt64Type};
-use arrow_array::{Array, RecordBatch, StructArray};
-use bytes::Bytes;
+use std::borrow::Cow;
+use std::ops::Range;
+
+use mainstay_core::spec::check_payload_depth;
 use mainstay_core::{
     CollectionSpec, Error, ErrorKind, Lsn, Payload, Point, PointId, Record, Result, SparseVector, Vector,
     VectorName, VectorSpec, Vectors,
 };
 
-use super::framing;
-use super::schema::schema;
+use super::framing::{self, Batch};
+use super::schema::{ID_BYTES, schema};
 use crate::manifest::MAX_FILE_BYTES;
 
 /// The points of a file.
 ///
 /// # Errors
 /// `Corrupt` with what is wrong, also for a point that the collection would not have taken.
-pub fn decode(spec: &CollectionSpec, bytes: Bytes) -> Result<Vec<Record>> {
-    let batch = framing::read(bytes, &schema(spec)?, MAX_FILE_BYTES).map_err(|what| corrupt(&what))?;
-    let mut records = rows(&batch).ok_or_else(|| corrupt("its columns are not of their types"))??;
-    for ((name, vector), column) in spec.vectors.iter().zip(batch.columns().iter().skip(4)) {
-        let column = column.as_struct_opt().ok_or_else(|| corrupt("a vector is no struct"))?;
+pub fn decode(spec: &CollectionSpec, bytes: &[u8]) -> Result<Vec<Record>> {
+    let mut batch = framing::open(bytes, &schema(spec)?, MAX_FILE_BYTES).map_err(|what| corrupt(&what))?;
+    let mut records = rows(&mut batch)?;
+    for (name, vector) in &spec.vectors {
         match vector {
-            VectorSpec::Dense { dimension, .. } => dense(&mut records, name, *dimension, column),
-            VectorSpec::Sparse => sparse(&mut records, name, column),
+            VectorSpec::Dense { dimension, .. } => dense(&mut batch, &mut records, name, *dimension),
+            VectorSpec::Sparse => sparse(&mut batch, &mut records, name),
         }
-        .ok_or_else(|| corrupt("a vector is not of its shape"))?;
+        .map_err(|what| corrupt(&format!("vector {name:?}: {what}")))?;
     }
+    batch.end().map_err(|what| corrupt(&what))?;
     for record in &records {
         for (name, vector) in &record.point.vectors {
             spec.check_vector(name, vector)
@@ -42,54 +42,124 @@ fn corrupt(what: &str) -> Error {
 }
 
 /// The points without their vectors.
-fn rows(batch: &RecordBatch) -> Option<Result<Vec<Record>>> {
-    let [ids, versions, payloads, texts, ..] = batch.columns() else { return None };
-    let (ids, versions) = (ids.as_fixed_size_binary_opt()?, versions.as_primitive_opt::<UInt64Type>()?);
-    let (payloads, texts) = (payloads.as_string_opt::<i32>()?, texts.as_string_opt::<i32>()?);
-    let row = |at: usize| {
-        let id = PointId::from_key(ids.value(at)).ok_or_else(|| corrupt("an id is none"))?;
-        let payload = match payloads.is_null(at) {
-            true => Payload::new(),
-            false => serde_json::from_str(payloads.value(at))
-                .map_err(|e| corrupt(&format!("the payload of point {id}")).with_source(e))?,
+fn rows(batch: &mut Batch<'_>) -> Result<Vec<Record>> {
+    let count = batch.rows;
+    let damaged = |what: String| corrupt(&what);
+    let ids = fixed(batch, count, ID_BYTES as usize).map_err(damaged)?;
+    let versions = fixed(batch, count, 8).map_err(damaged)?;
+    let payloads = texts(batch, count).map_err(damaged)?;
+    let texts = texts(batch, count).map_err(damaged)?;
+    let points =
+        ids.chunks_exact(ID_BYTES as usize).zip(versions.as_chunks::<8>().0).zip(payloads).zip(texts);
+    let mut records = Vec::with_capacity(count);
+    for (((key, version), payload), text) in points {
+        let id = PointId::from_key(key).ok_or_else(|| corrupt("an id is none"))?;
+        let of_point = |error: Error| corrupt(&format!("the payload of point {id}")).with_source(error);
+        let payload = match payload {
+            None => Payload::new(),
+            Some(text) => serde_json::from_str(&text)
+                .map_err(|e| of_point(Error::invalid("it is no JSON object").with_source(e)))?,
         };
-        mainstay_core::spec::check_payload_depth(&payload)
-            .map_err(|e| corrupt(&format!("the payload of point {id}")).with_source(e))?;
-        let text = (!texts.is_null(at)).then(|| texts.value(at).to_owned());
-        let point = Point { id, vectors: Vectors::new(), payload, text };
-        Ok(Record { version: Lsn(versions.value(at)), point })
-    };
-    Some((0..batch.num_rows()).map(row).collect())
-}
-
-fn dense(records: &mut [Record], name: &VectorName, dimension: usize, column: &StructArray) -> Option<()> {
-    let mut planes = column.columns().iter().map(|plane| plane.as_fixed_size_binary_opt());
-    let [a, b, c, d] = [planes.next()??, planes.next()??, planes.next()??, planes.next()??];
-    for (at, record) in records.iter_mut().enumerate() {
-        if column.is_null(at) {
-            continue;
-        }
-        let (a, b, c, d) = (a.value(at), b.value(at), c.value(at), d.value(at));
-        if [a, b, c, d].iter().any(|plane| plane.len() != dimension) {
-            return None;
-        }
-        let bytes = a.iter().zip(b).zip(c.iter().zip(d));
-        let values = bytes.map(|((a, b), (c, d))| f32::from_le_bytes([*a, *b, *c, *d])).collect();
-        record.point.vectors.insert(name.clone(), Vector::Dense(values));
+        check_payload_depth(&payload).map_err(of_point)?;
+        let version = Lsn(u64::from_le_bytes(*version));
+        records.push(Record { version, point: Point { id, vectors: Vectors::new(), payload, text } });
     }
-    Some(())
+    Ok(records)
 }
 
-fn sparse(records: &mut [Record], name: &VectorName, column: &StructArray) -> Option<()> {
-    let (indices, values) = (column.column(0).as_list_opt::<i32>()?, column.column(1).as_list_opt::<i32>()?);
-    for (at, record) in records.iter_mut().enumerate() {
-        if column.is_null(at) {
+/// A column of values of one width, none of them null.
+fn fixed<'a>(batch: &mut Batch<'a>, rows: usize, width: usize) -> Result<Cow<'a, [u8]>, String> {
+    if batch.array(rows)? != 0 {
+        return Err("a value is missing".to_owned());
+    }
+    batch.validity(rows, 0)?;
+    let bytes = rows.checked_mul(width).ok_or("a column is too long")?;
+    batch.buffer(bytes)
+}
+
+/// A column of texts.
+fn texts(batch: &mut Batch<'_>, rows: usize) -> Result<Vec<Option<String>>, String> {
+    let nulls = batch.array(rows)?;
+    let there = batch.validity(rows, nulls)?;
+    let ranges = offsets(batch, rows)?;
+    let bytes = batch.buffer(0)?;
+    let text = |(range, there): (Range<usize>, bool)| {
+        if !there {
+            return Ok(None);
+        }
+        let bytes = bytes.get(range).ok_or("a text reaches beyond its column")?;
+        std::str::from_utf8(bytes).map(|text| Some(text.to_owned())).map_err(|_| "a text is no UTF-8")
+    };
+    Ok(ranges.into_iter().zip(there).map(text).collect::<Result<_, &str>>()?)
+}
+
+/// Where the values of each row are.
+fn offsets(batch: &mut Batch<'_>, rows: usize) -> Result<Vec<Range<usize>>, String> {
+    if rows == 0 {
+        batch.buffer(0)?;
+        return Ok(Vec::new());
+    }
+    let bytes = batch.buffer((rows + 1).checked_mul(4).ok_or("a column is too long")?)?;
+    let offsets: Vec<_> =
+        bytes.as_chunks::<4>().0.iter().take(rows + 1).map(|o| i32::from_le_bytes(*o)).collect();
+    let range = |pair: &[i32]| match (usize::try_from(pair[0]), usize::try_from(pair[1])) {
+        (Ok(start), Ok(end)) if start <= end => Ok(start..end),
+        _ => Err("the offsets of a column do not ascend".to_owned()),
+    };
+    offsets.windows(2).map(range).collect()
+}
+
+fn dense(
+    batch: &mut Batch<'_>,
+    records: &mut [Record],
+    name: &VectorName,
+    dimension: usize,
+) -> Result<(), String> {
+    let nulls = batch.array(records.len())?;
+    let there = batch.validity(records.len(), nulls)?;
+    let mut plane = || fixed(batch, records.len(), dimension);
+    let planes = [plane()?, plane()?, plane()?, plane()?];
+    let [a, b, c, d] = planes.each_ref().map(|plane| plane.chunks_exact(dimension));
+    let rows = a.zip(b).zip(c.zip(d));
+    for ((record, there), ((a, b), (c, d))) in records.iter_mut().zip(there).zip(rows) {
+        if there {
+            let bytes = a.iter().zip(b).zip(c.iter().zip(d));
+            let values = bytes.map(|((a, b), (c, d))| f32::from_le_bytes([*a, *b, *c, *d])).collect();
+            record.point.vectors.insert(name.clone(), Vector::Dense(values));
+        }
+    }
+    Ok(())
+}
+
+fn sparse(batch: &mut Batch<'_>, records: &mut [Record], name: &VectorName) -> Result<(), String> {
+    let nulls = batch.array(records.len())?;
+    let there = batch.validity(records.len(), nulls)?;
+    let (index_ranges, indices) = list(batch, records.len())?;
+    let (value_ranges, values) = list(batch, records.len())?;
+    let ranges = index_ranges.into_iter().zip(value_ranges);
+    for ((record, there), (index_range, value_range)) in records.iter_mut().zip(there).zip(ranges) {
+        if !there {
             continue;
         }
-        let (indices, values) = (indices.value(at), values.value(at));
-        let indices = indices.as_primitive_opt::<UInt32Type>()?.values().to_vec();
-        let values = values.as_primitive_opt::<Float32Type>()?.values().to_vec();
+        const BEYOND: &str = "a list reaches beyond its column";
+        let indices =
+            indices.get(index_range).ok_or(BEYOND)?.iter().map(|i| u32::from_le_bytes(*i)).collect();
+        let values = values.get(value_range).ok_or(BEYOND)?.iter().map(|v| f32::from_le_bytes(*v)).collect();
         record.point.vectors.insert(name.clone(), Vector::Sparse(SparseVector { indices, values }));
     }
-    Some(())
+    Ok(())
+}
+
+type Items = Vec<[u8; 4]>;
+
+/// Where the items of each row are, and the items, 4 bytes each.
+fn list(batch: &mut Batch<'_>, rows: usize) -> Result<(Vec<Range<usize>>, Items), String> {
+    if batch.array(rows)? != 0 {
+        return Err("a list is missing".to_owned());
+    }
+    batch.validity(rows, 0)?;
+    let ranges = offsets(batch, rows)?;
+    let items = ranges.last().map_or(0, |last| last.end);
+    let bytes = fixed(batch, items, 4)?;
+    Ok((ranges, bytes.as_chunks::<4>().0.to_vec()))
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow_array::{
-    ArrayRef, FixedSizeBinaryArray, Float32Array, ListArray, RecordBatch, StringArray, StructArray, UInt32Array,
-    UInt64Array,
+    ArrayRef, FixedSizeBinaryArray, Float32Array, ListArray, RecordBatch, StringArray, StructArray,
+    UInt32Array, UInt64Array,
 };
 use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer};
 use arrow_ipc::CompressionType;
@@ -68,7 +68,9 @@ fn check(spec: &CollectionSpec, records: &[Record]) -> Result<()> {
     for record in records {
         for (name, vector) in &record.point.vectors {
             let fits = match (spec.vectors.get(name), vector) {
-                (Some(VectorSpec::Dense { dimension, .. }), Vector::Dense(values)) => values.len() == *dimension,
+                (Some(VectorSpec::Dense { dimension, .. }), Vector::Dense(values)) => {
+                    values.len() == *dimension
+                }
                 (Some(VectorSpec::Sparse), Vector::Sparse(sparse)) => {
                     sparse.indices.len() == sparse.values.len()
                 }
@@ -86,7 +88,12 @@ fn check(spec: &CollectionSpec, records: &[Record]) -> Result<()> {
     Ok(())
 }
 
-fn dense(records: &[Record], name: &VectorName, dimension: usize, field: &Field) -> Result<ArrayRef, ArrowError> {
+fn dense(
+    records: &[Record],
+    name: &VectorName,
+    dimension: usize,
+    field: &Field,
+) -> Result<ArrayRef, ArrowError> {
     let mut planes = [const { Vec::<u8>::new() }; 4];
     planes.iter_mut().for_each(|plane| plane.resize(records.len() * dimension, 0));
     let mut there = Vec::with_capacity(records.len());

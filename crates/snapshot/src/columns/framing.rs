@@ -1,146 +1,203 @@
-//! What is checked of a file before a decoder sees it: that it is one schema, the one it must be, and one batch, and that
-//! no length in it reaches beyond the file or asks for more memory than a file may.
+//! The parts of a file, each checked before anything is taken from it: that it is one schema, the one it must be, and one
+//! batch, and that no length in it reaches beyond the file or asks for more memory than a file may. Written by hand, because
+//! Arrow's own reader takes it for granted that files are well formed, and panics where they are not.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 
-use arrow_array::RecordBatch;
-use arrow_buffer::{Buffer, MutableBuffer};
-use arrow_ipc::reader::read_record_batch;
-use arrow_ipc::{BodyCompressionMethod, CompressionType, MessageHeader, MetadataVersion, Precision, Type};
-use arrow_schema::{DataType, Field, SchemaRef};
+use arrow_buffer::MutableBuffer;
+use arrow_ipc::{
+    BodyCompressionMethod, CompressionType, Endianness, Field, Message, MessageHeader, MetadataVersion,
+    Precision, RecordBatch, Type,
+};
+use arrow_schema::{DataType, SchemaRef};
 
 /// What every message begins with.
 const CONTINUATION: [u8; 4] = [0xff; 4];
 /// Largest description of a batch: 64 vectors need some kilobytes.
 const MAX_METADATA: usize = 1 << 20;
 
-/// Reads the batch of a file that must have this schema and may take `max_bytes` unpacked.
+/// The batch of a file: where its columns are.
+pub(super) struct Batch<'a> {
+    /// How many points it has.
+    pub(super) rows: usize,
+    /// Length and number of nulls of each array, depth first.
+    nodes: std::vec::IntoIter<(usize, usize)>,
+    /// Each buffer as it is packed, depth first.
+    buffers: std::vec::IntoIter<&'a [u8]>,
+    /// Bytes that may still be unpacked.
+    left: u64,
+    unpacker: zstd::bulk::Decompressor<'static>,
+}
+
+/// Finds the batch of a file that must have this schema and may take `max_bytes` unpacked.
 ///
 /// # Errors
 /// What is wrong with the file.
-pub(super) fn read(bytes: bytes::Bytes, schema: &SchemaRef, max_bytes: u64) -> Result<RecordBatch, String> {
-    let file = Buffer::from(bytes);
-    let mut at = 0;
-    let described = message(&file, &mut at)?.ok_or("it ends before its schema")?;
-    let body = with_message(&described, |message| {
-        let found = message.header_as_schema().ok_or("it does not begin with a schema")?;
-        if found.endianness() != arrow_ipc::Endianness::Little {
-            return Err("its numbers are not little-endian".to_owned());
-        }
-        let fields = found.fields().ok_or("its schema has no columns")?;
-        if !fields_are(fields.iter(), schema.fields()) {
-            return Err("its columns are not those of the collection".to_owned());
-        }
-        Ok(message.bodyLength())
-    })?;
-    if body != 0 {
-        return Err("its schema has a body".to_owned());
-    }
-    let described = message(&file, &mut at)?.ok_or("it ends before its points")?;
-    let batch = with_message(&described, |message| {
-        if message.header_type() != MessageHeader::RecordBatch || message.version() != MetadataVersion::V5 {
-            return Err("its second part is no batch of points".to_owned());
-        }
-        let batch = message.header_as_record_batch().ok_or("its batch has no description")?;
-        let length = usize::try_from(message.bodyLength()).map_err(|_| "its body has no length")?;
-        let end = at.checked_add(length).filter(|end| *end <= file.len()).ok_or("it ends too early")?;
-        let body = file.slice_with_length(at, length);
-        check_batch(&batch, &body, max_bytes)?;
-        at = end;
-        read_record_batch(&body, batch, schema.clone(), &HashMap::new(), None, &message.version())
-            .map_err(|error| error.to_string())
-    })?;
-    if message(&file, &mut at)?.is_some() || at != file.len() {
+pub(super) fn open<'a>(file: &'a [u8], schema: &SchemaRef, max_bytes: u64) -> Result<Batch<'a>, String> {
+    let mut rest = file;
+    let described = message(&mut rest)?.ok_or("it ends before its schema")?;
+    check_schema(parse(&described)?, schema)?;
+    let described = message(&mut rest)?.ok_or("it ends before its points")?;
+    let points = parse(&described)?;
+    let length = usize::try_from(points.bodyLength()).map_err(|_| "its body has no length")?;
+    let body = take(&mut rest, length)?;
+    let batch = batch(points, body, max_bytes)?;
+    if message(&mut rest)?.is_some() || !rest.is_empty() {
         return Err("something follows its points".to_owned());
     }
     Ok(batch)
 }
 
-/// The description of the next message; `None` at the mark of the end.
-fn message(file: &Buffer, at: &mut usize) -> Result<Option<MutableBuffer>, String> {
-    let mut take = |length: usize| {
-        let end = at.checked_add(length).filter(|end| *end <= file.len()).ok_or("it ends too early")?;
-        let taken = &file.as_slice()[*at..end];
-        *at = end;
-        Ok::<_, String>(taken)
-    };
-    if take(4)? != CONTINUATION {
+impl<'a> Batch<'a> {
+    /// How many nulls the next array has, which must be of this length.
+    pub(super) fn array(&mut self, length: usize) -> Result<usize, String> {
+        match self.nodes.next() {
+            Some((found, nulls)) if found == length && nulls <= length => Ok(nulls),
+            _ => Err("its columns are not of one length".to_owned()),
+        }
+    }
+
+    /// The next buffer, unpacked, which must have as many bytes or more.
+    pub(super) fn buffer(&mut self, least: usize) -> Result<Cow<'a, [u8]>, String> {
+        const SHORT: &str = "a column is too short";
+        let packed = self.buffers.next().ok_or("it has too few columns")?;
+        if packed.is_empty() {
+            return if least == 0 { Ok(Cow::Borrowed(packed)) } else { Err(SHORT.to_owned()) };
+        }
+        let (prefix, data) = packed.split_first_chunk::<8>().ok_or(SHORT)?;
+        let length = match i64::from_le_bytes(*prefix) {
+            // Kept as it is, because packing did not make it smaller.
+            -1 => data.len(),
+            length => usize::try_from(length).map_err(|_| "a column of negative length")?,
+        };
+        self.left = self.left.checked_sub(length as u64).ok_or_else(|| {
+            format!("its columns would take more than the {} bytes that are left", self.left)
+        })?;
+        if length < least {
+            return Err(SHORT.to_owned());
+        }
+        if i64::from_le_bytes(*prefix) == -1 {
+            return Ok(Cow::Borrowed(data));
+        }
+        let unpacked =
+            self.unpacker.decompress(data, length).map_err(|e| format!("a column is damaged: {e}"))?;
+        if unpacked.len() != length {
+            return Err(SHORT.to_owned());
+        }
+        Ok(Cow::Owned(unpacked))
+    }
+
+    /// Which rows of the next array are there, of so many of which so many are null.
+    pub(super) fn validity(&mut self, rows: usize, nulls: usize) -> Result<Vec<bool>, String> {
+        if nulls == 0 {
+            self.buffer(0)?;
+            return Ok(vec![true; rows]);
+        }
+        let bits = self.buffer(rows.div_ceil(8))?;
+        Ok((0..rows).map(|row| bits[row / 8] >> (row % 8) & 1 == 1).collect())
+    }
+
+    /// That nothing is left.
+    pub(super) fn end(mut self) -> Result<(), String> {
+        match self.nodes.next().is_some() || self.buffers.next().is_some() {
+            true => Err("it has more columns than it should".to_owned()),
+            false => Ok(()),
+        }
+    }
+}
+
+fn take<'a>(rest: &mut &'a [u8], length: usize) -> Result<&'a [u8], String> {
+    let (taken, after) = rest.split_at_checked(length).ok_or("it ends too early")?;
+    *rest = after;
+    Ok(taken)
+}
+
+/// The description of the next message, `None` at the mark of the end. A copy, because what reads it wants it aligned.
+fn message(rest: &mut &[u8]) -> Result<Option<MutableBuffer>, String> {
+    if take(rest, 4)? != CONTINUATION {
         return Err("a part does not begin with the mark of one".to_owned());
     }
-    let length = i32::from_le_bytes(take(4)?.try_into().unwrap_or_default());
+    let length = i32::from_le_bytes(take(rest, 4)?.try_into().unwrap_or_default());
     match usize::try_from(length) {
         Ok(0) => Ok(None),
         Ok(length) if length <= MAX_METADATA => {
-            // What reads it wants it aligned.
             let mut copy = MutableBuffer::with_capacity(length);
-            copy.extend_from_slice(take(length)?);
+            copy.extend_from_slice(take(rest, length)?);
             Ok(Some(copy))
         }
         _ => Err(format!("a part with a description of {length} bytes")),
     }
 }
 
-fn with_message<T>(
-    described: &MutableBuffer,
-    read: impl FnOnce(arrow_ipc::Message<'_>) -> Result<T, String>,
-) -> Result<T, String> {
-    let message = arrow_ipc::root_as_message(described.as_slice())
-        .map_err(|error| format!("a part has a damaged description: {error}"))?;
-    read(message)
+fn parse(described: &MutableBuffer) -> Result<Message<'_>, String> {
+    arrow_ipc::root_as_message(described.as_slice())
+        .map_err(|error| format!("a part has a damaged description: {error}"))
 }
 
-fn check_batch(batch: &arrow_ipc::RecordBatch<'_>, body: &Buffer, max_bytes: u64) -> Result<(), String> {
-    if batch.variadicBufferCounts().is_some_and(|counts| !counts.is_empty()) {
-        return Err("its batch has columns of a kind that is not used".to_owned());
+fn check_schema(message: Message<'_>, wanted: &SchemaRef) -> Result<(), String> {
+    let found = message.header_as_schema().ok_or("it does not begin with a schema")?;
+    if found.endianness() != Endianness::Little || message.bodyLength() != 0 {
+        return Err("its schema is not one that is written".to_owned());
     }
+    let fields = found.fields().ok_or("its schema has no columns")?;
+    match fields_are(fields.iter(), wanted.fields()) {
+        true => Ok(()),
+        false => Err("its columns are not those of the collection".to_owned()),
+    }
+}
+
+fn batch<'a>(message: Message<'_>, body: &'a [u8], max_bytes: u64) -> Result<Batch<'a>, String> {
+    const NEGATIVE: &str = "a column of negative length";
+    let batch = message.header_as_record_batch().ok_or("its second part is no batch of points")?;
+    if message.header_type() != MessageHeader::RecordBatch || message.version() != MetadataVersion::V5 {
+        return Err("its second part is no batch of points".to_owned());
+    }
+    check_packing(&batch)?;
+    let rows = usize::try_from(batch.length()).map_err(|_| "it has a negative number of points")?;
+    // Each takes some bytes.
+    if rows as u64 > max_bytes {
+        return Err(format!("it says that it has {rows} points"));
+    }
+    let node = |node: &arrow_ipc::FieldNode| {
+        let length = usize::try_from(node.length()).map_err(|_| NEGATIVE)?;
+        Ok((length, usize::try_from(node.null_count()).map_err(|_| NEGATIVE)?))
+    };
+    let nodes = batch.nodes().ok_or("its batch has no columns")?;
+    let nodes: Vec<_> = nodes.iter().map(node).collect::<Result<_, &str>>()?;
+    let buffer = |buffer: &arrow_ipc::Buffer| {
+        let (offset, length) =
+            (usize::try_from(buffer.offset()).ok()?, usize::try_from(buffer.length()).ok()?);
+        body.get(offset..offset.checked_add(length)?)
+    };
+    let buffers = batch.buffers().ok_or("its batch has no data")?;
+    let buffers: Option<Vec<_>> = buffers.iter().map(buffer).collect();
+    Ok(Batch {
+        rows,
+        nodes: nodes.into_iter(),
+        buffers: buffers.ok_or("a column reaches beyond its end")?.into_iter(),
+        left: max_bytes,
+        unpacker: zstd::bulk::Decompressor::new().map_err(|error| error.to_string())?,
+    })
+}
+
+fn check_packing(batch: &RecordBatch<'_>) -> Result<(), String> {
     let packed = batch.compression().ok_or("its batch is not packed")?;
     if packed.codec() != CompressionType::ZSTD || packed.method() != BodyCompressionMethod::BUFFER {
         return Err("its batch is not packed with zstd".to_owned());
-    }
-    let rows = u64::try_from(batch.length()).map_err(|_| "it has a negative number of points")?;
-    for node in batch.nodes().ok_or("its batch has no columns")? {
-        let length = u64::try_from(node.length()).map_err(|_| "a column of negative length")?;
-        let nulls = u64::try_from(node.null_count()).map_err(|_| "a column of negative length")?;
-        if length > max_bytes || nulls > length {
-            return Err("a column of a length that cannot be".to_owned());
-        }
-    }
-    let mut sum = rows;
-    for buffer in batch.buffers().ok_or("its batch has no data")? {
-        let range = usize::try_from(buffer.offset()).ok().zip(usize::try_from(buffer.length()).ok());
-        let data = range
-            .and_then(|(offset, length)| body.as_slice().get(offset..offset.checked_add(length)?))
-            .ok_or("a column reaches beyond its end")?;
-        let Some(prefix) = data.get(..8) else {
-            if data.is_empty() {
-                continue;
-            }
-            return Err("a column is too short".to_owned());
-        };
-        let unpacked = match i64::from_le_bytes(prefix.try_into().unwrap_or_default()) {
-            -1 => data.len() as u64,
-            unpacked => u64::try_from(unpacked).map_err(|_| "a column of negative length")?,
-        };
-        sum = sum.saturating_add(unpacked);
-    }
-    if sum > max_bytes {
-        return Err(format!("it would take {sum} bytes unpacked, at most {max_bytes} may be"));
     }
     Ok(())
 }
 
 fn fields_are<'a>(
-    mut found: impl ExactSizeIterator<Item = arrow_ipc::Field<'a>>,
+    mut found: impl ExactSizeIterator<Item = Field<'a>>,
     wanted: &arrow_schema::Fields,
 ) -> bool {
-    found.len() == wanted.len() && wanted.iter().all(|wanted| found.next().is_some_and(|f| field_is(f, wanted)))
+    found.len() == wanted.len()
+        && wanted.iter().all(|wanted| found.next().is_some_and(|f| field_is(f, wanted)))
 }
 
-/// Compared by hand: what turns a description into a schema takes it for granted that it is one.
-fn field_is(found: arrow_ipc::Field<'_>, wanted: &Field) -> bool {
-    let int = |bits: i32| {
-        found.type_as_int().is_some_and(|int| int.bitWidth() == bits && !int.is_signed())
-    };
+fn field_is(found: Field<'_>, wanted: &arrow_schema::Field) -> bool {
+    let int = |bits: i32| found.type_as_int().is_some_and(|int| int.bitWidth() == bits && !int.is_signed());
     let children = |wanted: &arrow_schema::Fields| {
         found.children().is_some_and(|children| fields_are(children.iter(), wanted))
     };
