@@ -47,6 +47,7 @@ pub fn tier_options(config: &Config) -> TierOptions {
         },
         drift: config.drift.clone(),
         shadow: config.shadow,
+        snapshots: config.snapshots.clone(),
         ..TierOptions::default()
     }
 }

@@ -26,8 +26,10 @@
 //! | `lance` | the LanceDB member | protoc, minutes of build |
 //! | `qdrant` | a Qdrant server or cluster | about a minute of build |
 //! | `qdrant-edge` | Qdrant in this process, on a directory | minutes of build |
+//! | `snapshots` (default) | snapshots and the archived log | under a minute of build |
+//! | `snapshots-cloud` | snapshots in object stores | about a minute of build |
 //! | `prometheus` | a page of metrics over HTTP | some seconds of build |
-//! | `full` | every backend and `prometheus` | all of it |
+//! | `full` | every backend, snapshots and `prometheus` | all of it |
 //! | `simd` | SIMD kernels for the memory member | a C compiler, minutes of build |
 
 mod answer;
@@ -37,6 +39,8 @@ pub mod config;
 #[cfg(unix)]
 pub mod control;
 pub mod log;
+#[cfg(feature = "snapshots")]
+pub mod restore;
 #[cfg(feature = "simulation")]
 pub mod sabotage;
 #[cfg(not(feature = "simulation"))]
@@ -51,7 +55,7 @@ pub use backends::memory_options;
 pub use backends::open_qdrant;
 pub use backends::{COMPILED_IN as COMPILED_IN_BACKENDS, expected_of_store, expected_of_tier, open_store};
 pub use catalog::{Collection, Collections};
-pub use config::{Ack, Config, DriftConfig, DriftPolicy, ShadowConfig};
+pub use config::{Ack, Config, DriftConfig, DriftPolicy, ShadowConfig, SnapshotsConfig};
 pub use mainstay_core as core;
 pub use mainstay_core::digest::CollectionDigest;
 pub use mainstay_core::{
@@ -64,8 +68,11 @@ pub use mainstay_core::{
 pub use mainstay_memory as memory;
 #[cfg(any(feature = "qdrant", feature = "qdrant-edge"))]
 pub use mainstay_qdrant as qdrant;
+#[cfg(feature = "snapshots")]
+pub use mainstay_snapshot as snapshot;
 pub use tier::{
     CollectionDrift, ComponentHealth, ComponentKind, DriftKind, DriftReport, DriftedPoint, Event, Events,
     FailbackOptions, Health, HealthStatus, LogStatus, MAX_IDS, MeasuredLatency, MemberDrift, MemberState,
-    MemberStatus, MemberStore, Reader, Release, ShadowStatus, Status, Tier, TierOptions,
+    MemberStatus, MemberStore, Reader, Release, ShadowStatus, SnapshotReport, SnapshotsStatus, Status, Tier,
+    TierOptions,
 };

@@ -28,40 +28,61 @@ const STEP: usize = 2_000;
 /// How often the mark of a restore is renewed.
 const MARK_EVERY: Duration = Duration::from_secs(60);
 
+/// Which side of a load failed.
+#[derive(Debug)]
+pub enum LoadError {
+    /// The snapshot could not be read.
+    Snapshot(Error),
+    /// The store could not be loaded.
+    Store(Error),
+}
+
+impl From<LoadError> for Error {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Snapshot(error) | LoadError::Store(error) => error,
+        }
+    }
+}
+
 /// Loads the collections of a snapshot into a store: everything but the last step, [`RestoreStep::Finish`] with
 /// the snapshot's `from`, which is the caller's. Until then the store counts as empty. `only` names the collections that
 /// are wanted, if not all are.
 ///
 /// # Errors
-/// `Corrupt` with the file's name if the snapshot is damaged, `NotFound` for a collection that is not in it, and
-/// whatever the store runs into.
+/// Which of both failed, and why: `Corrupt` with the file's name if the snapshot is damaged, `NotFound` for a collection that
+/// is not in it, and whatever the store runs into.
 pub async fn load(
     repository: &Repository,
     manifest: &Manifest,
     into: &dyn VectorStore,
     only: Option<&BTreeSet<CollectionName>>,
     progress: &(dyn Fn(u64, u64) + Sync),
-) -> Result<()> {
-    let wanted = wanted(manifest, only)?;
+) -> Result<(), LoadError> {
+    use LoadError::{Snapshot, Store};
+    let wanted = wanted(manifest, only).map_err(Snapshot)?;
     let mut mark = Mark::set(repository, manifest.id).await;
     let loaded = async {
         let mut expected = Vec::new();
         for collection in &wanted {
-            expected.push(expect(repository, collection).await?);
+            expected.push(expect(repository, collection).await.map_err(Snapshot)?);
         }
-        into.expect(&step(), &expected).await?;
-        into.restore(&step(), RestoreStep::Begin).await?;
+        into.expect(&step(), &expected).await.map_err(Store)?;
+        into.restore(&step(), RestoreStep::Begin).await.map_err(Store)?;
         let total = wanted.iter().map(|collection| collection.points()).sum();
         let mut done = 0;
         for collection in wanted {
             let (spec, incarnation) = (&collection.spec, collection.incarnation);
-            into.restore(&step(), RestoreStep::Collection { spec, incarnation }).await?;
+            into.restore(&step(), RestoreStep::Collection { spec, incarnation }).await.map_err(Store)?;
             let target = CollectionRef { name: spec.name.clone(), incarnation };
-            let reading = collection.buckets.iter().map(|bucket| records(repository, collection, bucket));
-            let mut reading = futures::stream::iter(reading).buffered(AHEAD);
-            while let Some(found) = reading.try_next().await? {
+            let reading = futures::stream::iter(0..collection.buckets.len());
+            let reading = reading.map(|at| records(repository, collection, &collection.buckets[at]));
+            let mut reading = reading.buffered(AHEAD);
+            while let Some(found) = reading.try_next().await.map_err(Snapshot)? {
                 for records in found.chunks(STEP) {
-                    into.restore(&step(), RestoreStep::Points { collection: &target, records }).await?;
+                    into.restore(&step(), RestoreStep::Points { collection: &target, records })
+                        .await
+                        .map_err(Store)?;
                     done += records.len() as u64;
                     progress(done, total);
                 }

@@ -27,8 +27,12 @@ pub struct PlaceOptions {
     pub endpoint: Option<String>,
     /// The region of an S3 bucket.
     pub region: Option<String>,
+    /// The storage account, in Azure.
+    pub account: Option<String>,
     /// Requests without TLS are allowed.
     pub allow_http: bool,
+    /// The bucket is part of the host name and not of the path, in S3.
+    pub virtual_hosted_style: bool,
 }
 
 /// A place of files.
@@ -95,6 +99,11 @@ impl Place {
             shown: path.display().to_string(),
             directory: Some(path),
         })
+    }
+
+    /// Whether only one process at a time writes here.
+    pub(crate) fn is_directory(&self) -> bool {
+        self.directory.is_some()
     }
 
     /// Takes the right to write, and removes what a writer that was killed left half written. Blocking.
@@ -209,6 +218,9 @@ mod cloud {
                 if let Some(endpoint) = &options.endpoint {
                     builder = builder.with_config(AzureConfigKey::Endpoint, endpoint);
                 }
+                if let Some(account) = &options.account {
+                    builder = builder.with_config(AzureConfigKey::AccountName, account);
+                }
                 Arc::new(builder.build()?)
             }
             _ => {
@@ -219,6 +231,9 @@ mod cloud {
                 }
                 if let Some(region) = &options.region {
                     builder = builder.with_config(AmazonS3ConfigKey::Region, region);
+                }
+                if options.virtual_hosted_style {
+                    builder = builder.with_config(AmazonS3ConfigKey::VirtualHostedStyleRequest, "true");
                 }
                 Arc::new(builder.build()?)
             }

@@ -100,6 +100,11 @@ impl Repository {
         &self.place.shown
     }
 
+    /// Whether only one process at a time writes here, as to a directory. To an object store several may.
+    pub fn has_one_writer(&self) -> bool {
+        self.place.is_directory()
+    }
+
     /// Refuses to write without the right to.
     pub(crate) fn check_writable(&self) -> Result<()> {
         match self.lock {
@@ -181,6 +186,16 @@ impl Repository {
             return Err(self.damaged(path.as_ref(), "its ids do not ascend"));
         }
         Ok(records)
+    }
+
+    /// Reads a bucket file and checks that it is what its name says.
+    pub(crate) async fn check(&self, file: BucketFile) -> Result<()> {
+        let path = layout::bucket(file.hash);
+        let bytes = self.read(&path, file.hash, file.bytes.min(MAX_FILE_BYTES)).await?;
+        match bytes.len() as u64 == file.bytes {
+            true => Ok(()),
+            false => Err(self.damaged(path.as_ref(), "it has another length than its manifest says")),
+        }
     }
 
     /// Every bucket file that is there, with its length.

@@ -221,6 +221,15 @@ impl Repository {
         Ok(segment)
     }
 
+    /// Removes a segment.
+    ///
+    /// # Errors
+    /// Whatever the place runs into.
+    pub async fn remove_segment(&self, log: LogIdentity, name: SegmentName) -> Result<()> {
+        self.check_writable()?;
+        self.remove(&layout::segment(log, name)).await
+    }
+
     /// Puts small segments together, oldest first; the parts are removed when the whole is there. Answers how many files
     /// there are fewer.
     ///

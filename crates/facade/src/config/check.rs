@@ -182,7 +182,7 @@ impl Checks<'_> {
         if lance.uri.trim().is_empty() {
             self.report(Problem::new(key("uri"), "is empty").hint("write a directory or a URI"));
         }
-        let found = super::storage::check(key, &lance.uri, &lance.storage);
+        let found = super::storage::check(key, "uri", &lance.uri, &lance.storage);
         found.into_iter().for_each(|problem| self.report(problem));
         self.count(&key("index_threshold_rows"), lance.index_threshold_rows, 256..=1_000_000_000);
         self.duration(&key("keep_versions"), lance.keep_versions);
@@ -294,7 +294,8 @@ impl Checks<'_> {
         self.duration("failover.restore_delay", self.config.failover.restore_delay);
         let drift = super::drift::check(&self.config.drift);
         let shadow = super::shadow::check(&self.config.shadow);
-        drift.into_iter().chain(shadow).for_each(|problem| self.report(problem));
+        let snapshots = super::snapshots::check(&self.config.snapshots);
+        drift.into_iter().chain(shadow).chain(snapshots).for_each(|problem| self.report(problem));
     }
 }
 

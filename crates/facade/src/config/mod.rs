@@ -16,6 +16,7 @@ mod qdrant;
 mod read;
 mod reads;
 mod shadow;
+mod snapshots;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ pub use qdrant::{
 };
 pub use reads::{HedgeAfter, ReadPolicy};
 pub use shadow::ShadowConfig;
+pub use snapshots::SnapshotsConfig;
 pub use storage::StorageConfig;
 
 /// What `log.path` says for a log that is kept in memory alone.
@@ -65,6 +67,8 @@ pub struct Config {
     pub drift: DriftConfig,
     /// Searches that a standby answers too.
     pub shadow: ShadowConfig,
+    /// Snapshots, and the log between them.
+    pub snapshots: SnapshotsConfig,
 }
 
 /// The tier as a whole.
@@ -478,7 +482,8 @@ impl Config {
         include_str!("template.toml")
     }
 
-    /// Whether every member's backend is among the compiled-in ones, and the page of metrics if it is wanted.
+    /// Whether every member's backend is among the compiled-in ones, and the page of metrics and the
+    /// snapshots if they are wanted.
     ///
     /// # Errors
     /// One problem for each that is not.
@@ -496,6 +501,7 @@ impl Config {
                     )
                 })
                 .chain(self.metrics.check_feature())
+                .chain(self.snapshots.check_feature())
                 .collect(),
         )
     }
@@ -505,6 +511,7 @@ impl Config {
         if !self.log.is_in_memory() {
             self.log.path = base.join(&self.log.path);
         }
+        self.snapshots.resolve_path(base);
         for member in self.members.values_mut() {
             match &mut member.backend {
                 BackendConfig::Memory(_) => {}

@@ -12,7 +12,7 @@ use super::{
     Ack, BACKENDS, BackendConfig, Config, LanceConfig, MemberConfig, MemoryConfig, Quantization, Sync,
     WhenFull,
 };
-use super::{drift, qdrant, reads, shadow, storage};
+use super::{drift, qdrant, reads, shadow, snapshots, storage};
 
 /// The keys of each backend, to say where a misplaced key belongs.
 const BACKEND_KEYS: [(&str, &[&str]); 3] = [
@@ -108,6 +108,10 @@ fn read(reader: &Reader<'_>) -> Config {
 
     let mut section = root.section("shadow");
     shadow::read(&mut section, &mut config.shadow);
+    section.finish(belongs_to_section);
+
+    let mut section = root.section("snapshots");
+    snapshots::read(&mut section, &mut config.snapshots);
     section.finish(belongs_to_section);
 
     root.finish(belongs_to_section);

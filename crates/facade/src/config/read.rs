@@ -11,7 +11,7 @@ use super::layers::Layers;
 use super::problem::{Origin, Problem, did_you_mean};
 
 /// The sections of a config and their keys, for suggestions; `members` has keys of the user's own.
-pub(super) const SECTIONS: [(&str, &[&str]); 9] = [
+pub(super) const SECTIONS: [(&str, &[&str]); 10] = [
     ("tier", &["members", "ack", "deadline", "read", "hedge_after", "max_batch_bytes", "max_batch_points"]),
     ("members", &[]),
     ("log", &["path", "sync", "sync_interval", "max_bytes"]),
@@ -21,6 +21,21 @@ pub(super) const SECTIONS: [(&str, &[&str]); 9] = [
     ("metrics", &["listen"]),
     ("drift", &["policy", "interval", "points_per_second", "deep", "max_repairs"]),
     ("shadow", &["share", "min_overlap"]),
+    (
+        "snapshots",
+        &[
+            "dir",
+            "storage_options",
+            "interval",
+            "every_files",
+            "keep",
+            "hourly",
+            "daily",
+            "weekly",
+            "archive_interval",
+            "max_rate",
+        ],
+    ),
 ];
 
 /// What reading has found so far.

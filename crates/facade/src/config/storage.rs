@@ -1,4 +1,4 @@
-//! How a LanceDB member reaches its object store.
+//! How a LanceDB member, or the snapshots, reach their object store.
 //!
 //! There is no key for a secret: credentials come from the environment, where the clients of the object stores
 //! look for them.
@@ -33,7 +33,7 @@ pub(super) fn is_object_store(uri: &str) -> bool {
     uri.split_once("://").is_some_and(|(scheme, _)| SCHEMES.contains(&scheme))
 }
 
-/// Reads the section of a member.
+/// Reads the section.
 pub(super) fn read(mut section: Section<'_>) -> StorageConfig {
     let mut storage = StorageConfig {
         endpoint: section.text("endpoint"),
@@ -53,31 +53,37 @@ pub(super) fn read(mut section: Section<'_>) -> StorageConfig {
     storage
 }
 
-/// What is wrong with the URI of a LanceDB member and its storage options. `key` is the member's.
-pub(super) fn check(key: &impl Fn(&str) -> String, uri: &str, storage: &StorageConfig) -> Vec<Problem> {
+/// What is wrong with the URI of a LanceDB member and its storage options,
+/// or of the snapshots. `key` names a key of that section in full, `place` is the key of the URI.
+pub(super) fn check(
+    key: &impl Fn(&str) -> String,
+    place: &str,
+    uri: &str,
+    storage: &StorageConfig,
+) -> Vec<Problem> {
     let mut problems = Vec::new();
     let leave_out = "leave them out and set the environment variables of the object store instead";
     let Some((scheme, rest)) = uri.split_once("://").filter(|(scheme, _)| *scheme != "file") else {
         if *storage != StorageConfig::default() {
             problems.push(
-                Problem::new(key(SECTION), "is set, but the uri is a directory")
-                    .hint("remove it, or write a uri such as \"s3://bucket/prefix\""),
+                Problem::new(key(SECTION), format!("is set, but the {place} is a directory"))
+                    .hint(format!("remove it, or write {place} = \"s3://bucket/prefix\"")),
             );
         }
         return problems;
     };
     let authority = rest.split('/').next().unwrap_or_default();
     if authority.contains('@') || rest.contains(['?', '#']) {
-        problems.push(Problem::new(key("uri"), "carries credentials or a query").hint(leave_out));
+        problems.push(Problem::new(key(place), "carries credentials or a query").hint(leave_out));
     } else if is_object_store(uri) && authority.is_empty() {
         problems.push(
-            Problem::new(key("uri"), "names no bucket")
-                .hint(format!("write uri = \"{scheme}://bucket/prefix\"")),
+            Problem::new(key(place), "names no bucket")
+                .hint(format!("write {place} = \"{scheme}://bucket/prefix\"")),
         );
     } else if !is_object_store(uri) && scheme != "memory" {
         let known = SCHEMES.map(|scheme| format!("{scheme}://")).join(", ");
         problems.push(
-            Problem::new(key("uri"), "is neither a directory nor an object store that is known")
+            Problem::new(key(place), "is neither a directory nor an object store that is known")
                 .hint(format!("write a path, file://, {known}")),
         );
     }
@@ -101,12 +107,12 @@ pub(super) fn check(key: &impl Fn(&str) -> String, uri: &str, storage: &StorageC
     problems
 }
 
-/// Writes the section of a member, if there is anything in it.
-pub(super) fn write(member: &str, storage: &StorageConfig, out: &mut Text) {
+/// Writes the section inside another one, if there is anything in it.
+pub(super) fn write(of: &str, storage: &StorageConfig, out: &mut Text) {
     if *storage == StorageConfig::default() {
         return;
     }
-    out.section(&format!("members.{member}.{SECTION}"));
+    out.section(&format!("{of}.{SECTION}"));
     let texts = [("endpoint", &storage.endpoint), ("region", &storage.region), ("account", &storage.account)];
     for (key, text) in texts {
         if let Some(text) = text {

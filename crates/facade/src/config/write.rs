@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write};
 use std::time::Duration;
 
-use super::{BackendConfig, Config, drift, qdrant, shadow, storage};
+use super::{BackendConfig, Config, drift, qdrant, shadow, snapshots, storage};
 
 impl Config {
     /// The effective config with every key, as TOML that [`from_toml`](Self::from_toml) reads
@@ -41,7 +41,7 @@ impl Config {
             out.key("write_timeout", quoted(&duration_text(member.write_timeout)));
             out.key("max_concurrent", member.max_concurrent);
             if let BackendConfig::Lance(lance) = &member.backend {
-                storage::write(name, &lance.storage, &mut out);
+                storage::write(&format!("members.{name}"), &lance.storage, &mut out);
             }
         }
         out.section("log");
@@ -68,6 +68,8 @@ impl Config {
         drift::write(&self.drift, &mut out);
         out.section("shadow");
         shadow::write(&self.shadow, &mut out);
+        out.section("snapshots");
+        snapshots::write(&self.snapshots, &mut out);
         out.0
     }
 }

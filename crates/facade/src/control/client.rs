@@ -16,6 +16,8 @@ use crate::config::Config;
 
 /// The process that holds the tier answers by then.
 const ANSWERED: Duration = Duration::from_secs(10);
+/// A snapshot is made by then.
+const SNAPSHOT: Duration = Duration::from_secs(6 * 3_600);
 
 /// A connection to the process that holds a tier.
 ///
@@ -70,7 +72,9 @@ impl Control {
             self.stream.get_mut().write_all(line.as_bytes()).await.map_err(lost)?;
             self.next().await?.ok_or_else(|| lost(IoKind::UnexpectedEof.into()))
         };
-        timeout(ANSWERED, told).await.unwrap_or_else(|_| {
+        // Reading every point takes its time.
+        let answered = if matches!(order, Order::Snapshot {}) { SNAPSHOT } else { ANSWERED };
+        timeout(answered, told).await.unwrap_or_else(|_| {
             Err(Error::new(ErrorKind::Timeout, "the process that holds the tier does not answer"))
         })
     }

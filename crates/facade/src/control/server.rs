@@ -96,7 +96,7 @@ async fn converse(stream: UnixStream, tier: WeakTier) {
     while let Some(line) = next_line(&mut reader).await {
         let answer = match read_order(&line) {
             Ok(Order::Events {}) => return tell_events(&tier, reader, writer).await,
-            Ok(order) => carry_out(&order, &tier),
+            Ok(order) => carry_out(&order, &tier).await,
             Err(error) => Err(error),
         };
         if !write(&mut writer, &answer).await {
@@ -118,11 +118,12 @@ async fn write(writer: &mut OwnedWriteHalf, answer: &Result<Value>) -> bool {
     matches!(timeout(TAKEN, writer.write_all(answer_line(answer).as_bytes())).await, Ok(Ok(())))
 }
 
-fn carry_out(order: &Order, tier: &WeakTier) -> Result<Value> {
+async fn carry_out(order: &Order, tier: &WeakTier) -> Result<Value> {
     let tier = tier.upgrade().ok_or_else(crate::tier::read::closing)?;
     let done = |done: Result<()>| done.map(|()| json!({}));
     match order {
         Order::Status {} => Ok(tier.status().to_json()),
+        Order::Snapshot {} => tier.snapshot().await.map(|report| report.to_json()),
         Order::Failover { member } => done(tier.failover(member)),
         Order::Failback { member } => done(tier.failback(member)),
         Order::Quarantine { member, reason } => done(tier.quarantine(member, reason)),

@@ -15,6 +15,8 @@ pub enum Order {
     Status {},
     /// What happens from now on.
     Events {},
+    /// [`Tier::snapshot`](crate::Tier::snapshot).
+    Snapshot {},
     /// [`Tier::failover`](crate::Tier::failover).
     Failover {
         /// Who is to serve first.
@@ -91,6 +93,7 @@ mod tests {
         for order in [
             Order::Status {},
             Order::Events {},
+            Order::Snapshot {},
             Order::Failover { member: member() },
             Order::Failback { member: member() },
             Order::Quarantine { member: member(), reason: "a \"disk\"\nis changed".into() },

@@ -30,6 +30,10 @@ use tokio::sync::watch;
 
 #[cfg(feature = "simulation")]
 pub use self::codec::decode;
+#[cfg(all(feature = "snapshots", not(feature = "simulation")))]
+pub(crate) use self::codec::decode;
+#[cfg(feature = "snapshots")]
+pub(crate) use self::codec::encode;
 pub use self::memory::MemoryLog;
 pub use self::sled::{DiskLog, LogOptions, SledLog, SyncPolicy};
 pub use self::storage::{Barrier, Mark, Opened, Storage};

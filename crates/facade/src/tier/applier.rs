@@ -15,6 +15,7 @@ use tracing::Instrument;
 use crate::log::Log;
 use crate::sabotage::{self, Bug};
 use crate::tier::member::{Member, MemberState};
+use crate::tier::snapshots::Snapshots;
 use crate::tier::{bootstrap, expected, spans, until_closing};
 
 /// Entries of one run, in bytes of the log: large enough that a store's cost per commit is shared
@@ -48,6 +49,8 @@ pub struct Applier {
     pub index: usize,
     /// The log.
     pub log: Arc<dyn Log>,
+    /// Where a store that is empty, or hopelessly late, is loaded from before another member is asked.
+    pub snapshots: Option<Arc<Snapshots>>,
     /// When to check and flush.
     pub pace: Pace,
     /// Turns true when the tier closes; a closed channel means the same.
@@ -193,7 +196,12 @@ impl Applier {
             member.set_cursor(Lsn::ZERO);
             member.set_durable(Lsn::ZERO);
             if start.lsn > Lsn::ZERO {
-                return self.bootstrap(start.lsn, None).await;
+                return self.recover(start.lsn).await;
+            }
+            if let Some(snapshots) = &self.snapshots
+                && snapshots.are_worth_it().await
+            {
+                return self.recover(start.lsn).await;
             }
             // Only a store in memory has so little room that it matters before it is filled.
             if member.is_volatile() && self.log.bounds().last > Lsn::ZERO {
@@ -203,6 +211,13 @@ impl Applier {
             return Ok(Some(start));
         };
         let identity = self.log.identity();
+        if position.log.id == identity.id && position.log.epoch < identity.epoch {
+            // Only a restore begins an epoch: what the store holds is from before it.
+            tracing::warn!(member = %member.name(), at = %position.lsn, "from before the log was restored; loaded anew");
+            member.set_cursor(Lsn::ZERO);
+            member.set_durable(Lsn::ZERO);
+            return self.recover(start.lsn).await;
+        }
         if position.log != identity && !sabotage::on(Bug::IdentityNotCompared) {
             return Err(Error::new(
                 ErrorKind::Corrupt,
@@ -235,7 +250,7 @@ impl Applier {
                 member.set_cursor(position.lsn);
                 member.set_durable(member.durable().min(position.lsn));
             }
-            return self.bootstrap(start.lsn, None).await;
+            return self.recover(start.lsn).await;
         }
         // What it says now is what counts, also if the rest of this fails.
         if !sabotage::on(Bug::PositionRemembered) {
@@ -275,6 +290,23 @@ impl Applier {
         }
     }
 
+    /// Loads the store from the newest good snapshot that the log continues, or else from a member that is at this
+    /// entry or beyond. `None` if the tier closes meanwhile, or an operator takes the member out of service.
+    async fn recover(&mut self, at_least: Lsn) -> Result<Option<Position>, Error> {
+        let Some(snapshots) = self.snapshots.clone() else { return self.bootstrap(at_least, None).await };
+        let (member, mut closing) = (Arc::clone(self.member()), self.closing.clone());
+        member.set_state(MemberState::Bootstrapping);
+        let loaded = tokio::select! {
+            biased;
+            () = member.until_ordered_out() => return Ok(None),
+            loaded = snapshots.load_into(&member, &*self.log, at_least) => loaded?,
+            () = until_closing(&mut closing) => return Ok(None),
+        };
+        let Some(loaded) = loaded else { return self.bootstrap(at_least, None).await };
+        self.loaded_at(loaded);
+        Ok(Some(loaded))
+    }
+
     /// Loads the store from a member that is at this entry or beyond, or from this one. `None` if the tier closes
     /// meanwhile, or an operator takes the member out of service.
     async fn bootstrap(&mut self, at_least: Lsn, from: Option<usize>) -> Result<Option<Position>, Error> {
@@ -287,11 +319,15 @@ impl Applier {
             loaded = load => loaded?,
             () = until_closing(&mut closing) => return Ok(None),
         };
-        self.member().set_cursor(loaded.lsn);
-        if !self.member().is_volatile() {
-            self.member().set_durable(loaded.lsn);
-        }
+        self.loaded_at(loaded);
         Ok(Some(loaded))
+    }
+
+    fn loaded_at(&self, position: Position) {
+        self.member().set_cursor(position.lsn);
+        if !self.member().is_volatile() {
+            self.member().set_durable(position.lsn);
+        }
     }
 
     /// Applies entries after `position` until something ends it.

@@ -91,7 +91,7 @@ pub async fn load(
 }
 
 /// Where a store says that it is; it must be a place in this log.
-async fn position_of(source: &Member, log: &dyn Log) -> Result<Position> {
+pub(crate) async fn position_of(source: &Member, log: &dyn Log) -> Result<Position> {
     if sabotage::on(Bug::SourceWentBack) {
         return log.position_at(source.cursor()).await.map_err(not_the_stores_fault);
     }

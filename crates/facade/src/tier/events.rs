@@ -72,6 +72,20 @@ pub enum Event {
         /// The share of the hits that it finds, in percent.
         overlap_percent: u8,
     },
+    /// A snapshot was made.
+    Snapshot {
+        /// Its id.
+        id: String,
+        /// How many points it has.
+        points: u64,
+        /// Bytes of its files.
+        bytes: u64,
+    },
+    /// A snapshot was not made; earlier ones are as they were.
+    SnapshotFailed {
+        /// Why.
+        reason: String,
+    },
     /// The listener was too slow for so many events.
     Missed(u64),
 }
@@ -86,6 +100,8 @@ impl Event {
             Self::Alert { .. } => "alert",
             Self::Drift { .. } => "drift",
             Self::Shadow { .. } => "shadow",
+            Self::Snapshot { .. } => "snapshot",
+            Self::SnapshotFailed { .. } => "snapshot_failed",
             Self::Missed(_) => "missed",
         }
     }
@@ -111,6 +127,10 @@ impl fmt::Display for Event {
             Self::Shadow { member, overlap_percent } => {
                 write!(f, "shadow: {member} finds {overlap_percent} % of the hits")
             }
+            Self::Snapshot { id, points, bytes } => {
+                write!(f, "snapshot: {id} with {points} points in {bytes} bytes")
+            }
+            Self::SnapshotFailed { reason } => write!(f, "no snapshot was made: {reason}"),
             Self::Missed(events) => write!(f, "{events} events were missed"),
         }
     }

@@ -7,7 +7,7 @@ use crate::tier::drift::{DriftReport, MemberDrift};
 use crate::tier::events::Event;
 use crate::tier::health::{ComponentHealth, Health};
 use crate::tier::shadow::ShadowStatus;
-use crate::tier::status::{MemberStatus, Status};
+use crate::tier::status::{MemberStatus, SnapshotReport, SnapshotsStatus, Status};
 
 impl Status {
     /// Everything that a status says.
@@ -28,6 +28,7 @@ impl Status {
             },
             "collections": self.collections,
             "drift": self.drift.as_deref().map(drift),
+            "snapshots": self.snapshots.as_ref().map(snapshots),
         })
     }
 }
@@ -54,6 +55,8 @@ impl Event {
             Event::Shadow { member, overlap_percent } => {
                 json!({ "member": member.as_str(), "overlap_percent": overlap_percent })
             }
+            Event::Snapshot { id, points, bytes } => json!({ "id": id, "points": points, "bytes": bytes }),
+            Event::SnapshotFailed { reason } => json!({ "reason": reason }),
             Event::Missed(events) => json!({ "events": events }),
         };
         value["event"] = self.as_str().into();
@@ -67,6 +70,42 @@ impl DriftReport {
     pub fn to_json(&self) -> Value {
         drift(self)
     }
+}
+
+impl SnapshotReport {
+    /// Everything that a report says.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "id": self.id,
+            "source": self.source.as_str(),
+            "from": self.from.0,
+            "to": self.to.0,
+            "collections": self.collections,
+            "points": self.points,
+            "bytes": self.bytes,
+            "new_files": self.new_files,
+            "new_bytes": self.new_bytes,
+            "reused_files": self.reused_files,
+            "pruned": self.pruned,
+            "took_seconds": self.took.as_secs_f64(),
+        })
+    }
+}
+
+fn snapshots(snapshots: &SnapshotsStatus) -> Value {
+    json!({
+        "place": snapshots.place,
+        "newest": snapshots.newest,
+        "age_seconds": snapshots.age.map(|age| age.as_secs()),
+        "lsn": snapshots.lsn.map(|lsn| lsn.0),
+        "points": snapshots.points,
+        "bytes": snapshots.bytes,
+        "good": snapshots.good,
+        "archived": snapshots.archived.map(|lsn| lsn.0),
+        "archive_lag": snapshots.archive_lag,
+        "archive_error": snapshots.archive_error,
+        "last_error": snapshots.last_error,
+    })
 }
 
 fn health(health: &Health) -> Value {

@@ -22,6 +22,7 @@
 //! | `retention` | cutting the log |
 //! | `drift` | comparing the members, and making them equal again |
 //! | `shadow` | searches that a standby answers too |
+//! | `snapshots` | copies of the state at an LSN, and the log between them |
 //! | `status` | what operators see |
 //! | `json` | the same, for programs |
 
@@ -50,6 +51,11 @@ mod retry;
 mod room_tests;
 pub(crate) mod route;
 mod shadow;
+#[cfg(feature = "snapshots")]
+mod snapshots;
+#[cfg(not(feature = "snapshots"))]
+#[path = "snapshots/absent.rs"]
+mod snapshots;
 mod spans;
 mod status;
 #[cfg(test)]
@@ -90,7 +96,7 @@ pub use operator::Release;
 pub use options::TierOptions;
 pub use read::{MAX_IDS, Reader};
 pub use shadow::ShadowStatus;
-pub use status::{LogStatus, MemberStatus, Status};
+pub use status::{LogStatus, MemberStatus, SnapshotReport, SnapshotsStatus, Status};
 
 use self::metrics::Publisher;
 use crate::answer::{Answer, MemberName, Written};
@@ -106,6 +112,9 @@ use read::MemberChanges;
 use retry::Retries;
 use route::View;
 use shadow::Shadow;
+use snapshots::Snapshots;
+#[cfg(feature = "snapshots")]
+pub(crate) use snapshots::place_options;
 
 /// Entries read at once while the catalog is built.
 const SCAN_BYTES: usize = 8 << 20;
@@ -177,6 +186,7 @@ pub(crate) struct Shared {
     publisher: Publisher,
     pub(crate) drift: Drift,
     pub(crate) shadow: Arc<Shadow>,
+    pub(crate) snapshots: Option<Arc<Snapshots>>,
     /// Writers pass side by side on their way into the log; a repair passes alone, so that nothing comes between its
     /// last look at the log and its entries.
     pub(crate) order: RwLock<()>,
@@ -248,6 +258,7 @@ impl Tier {
             publisher: Publisher::default(),
             drift: Drift::default(),
             shadow: Arc::new(Shadow::new(options.shadow, members.len(), events.clone())),
+            snapshots: Snapshots::new(&options.snapshots, &log),
             order: RwLock::new(()),
             options,
             log,
@@ -265,10 +276,16 @@ impl Tier {
                 members: Arc::clone(&shared.members),
                 index,
                 log: Arc::clone(&shared.log),
+                snapshots: shared.snapshots.clone(),
                 pace,
                 closing: closing_receiver.clone(),
             };
             tasks.spawn(applier.run());
+        }
+        if let Some(snapshots) = &shared.snapshots {
+            let closing = closing_receiver.clone();
+            tasks.spawn(snapshots::run(Arc::clone(&shared), Arc::clone(snapshots), closing.clone()));
+            tasks.spawn(snapshots::run_archive(Arc::clone(snapshots), closing));
         }
         tasks.spawn(retention::run(Arc::clone(&shared), closing_receiver.clone()));
         tasks.spawn(metrics::run(Arc::clone(&shared), closing_receiver.clone()));
@@ -578,6 +595,21 @@ impl Tier {
     /// What the last comparison of the members found; `None` before the first.
     pub fn drift(&self) -> Option<Arc<DriftReport>> {
         self.shared().drift.last()
+    }
+
+    /// Makes a snapshot now, of the last member that has caught up and has every point, and prunes old ones.
+    ///
+    /// # Errors
+    /// `Unsupported` if the tier has no place for snapshots; `Overloaded` while one is being made; `Unavailable` if no
+    /// member can be read; `StorageFull` and whatever else writing runs into. The tier serves on, and earlier snapshots
+    /// stay as they are.
+    pub async fn snapshot(&self) -> Result<SnapshotReport> {
+        let shared = self.shared();
+        let Some(snapshots) = &shared.snapshots else {
+            let text = "the tier has no place for snapshots; name one with snapshots.dir in its config";
+            return Err(Error::new(ErrorKind::Unsupported, text));
+        };
+        snapshots::make(shared, snapshots, false).await
     }
 
     /// Ends the tier: refuses new writes, lets appliers finish what they are at, flushes and closes the

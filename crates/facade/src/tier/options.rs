@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Ack, DriftConfig, HedgeAfter, ReadPolicy, RetryConfig, ShadowConfig};
+use crate::config::{Ack, DriftConfig, HedgeAfter, ReadPolicy, RetryConfig, ShadowConfig, SnapshotsConfig};
 use crate::tier::FailbackOptions;
 
 /// What a tier goes by; [`Tier::open`](crate::Tier::open) takes it from the config.
@@ -35,6 +35,8 @@ pub struct TierOptions {
     pub drift: DriftConfig,
     /// How many searches a standby answers too.
     pub shadow: ShadowConfig,
+    /// Where snapshots are kept, and how often they are made. Without the cargo feature `snapshots` there are none.
+    pub snapshots: SnapshotsConfig,
     /// How often what was applied is made durable.
     pub flush_interval: Duration,
     /// How long a close waits for running work.
@@ -57,6 +59,7 @@ impl Default for TierOptions {
             failback: FailbackOptions::default(),
             drift: DriftConfig::default(),
             shadow: ShadowConfig::default(),
+            snapshots: SnapshotsConfig::default(),
             flush_interval: Duration::from_secs(5),
             close_timeout: Duration::from_secs(60),
         }

@@ -40,12 +40,14 @@ pub struct Extent {
 ///
 /// The cut is what every durable member holds durably. When the log is nearly full, a late member
 /// no longer holds it (it is loaded from another one later), but never is an entry cut that no
-/// durable member holds. A tier without a durable member keeps its whole log: it is the only copy.
-pub fn cut(extent: Extent, members: &[Holder]) -> Option<Lsn> {
+/// durable member holds. With snapshots (up to where they need no log), the log is cut no further than they allow either,
+/// unless it is nearly full: then writes go before snapshots. A tier without a durable member keeps its whole log, because
+/// it is the only copy, or what its snapshots do not have.
+pub fn cut(extent: Extent, members: &[Holder], snapshots: Option<Lsn>) -> Option<Lsn> {
     let durable = || members.iter().filter(|member| !member.volatile).map(|member| member.durable);
     let pressed = extent.bytes >= extent.max_bytes / 100 * PRESSED_PERCENT;
     let worthwhile = extent.bytes >= extent.max_bytes / WORTHWHILE_SHARE;
-    let to = if pressed { durable().max() } else { durable().min() }?;
+    let to = if pressed { durable().max().or(snapshots) } else { durable().chain(snapshots).min() }?;
     (worthwhile && to > extent.start).then_some(to)
 }
 
@@ -81,7 +83,8 @@ async fn cut_once(shared: &Shared) -> Result<()> {
             volatile => Holder { durable: member.durable(), volatile },
         })
         .collect();
-    let Some(to) = cut(extent, &holders) else { return Ok(()) };
+    let snapshots = shared.snapshots.as_ref().map(|snapshots| snapshots.keeps());
+    let Some(to) = cut(extent, &holders, snapshots) else { return Ok(()) };
     let before = if sabotage::on(Bug::CutOneTooFar) { to.next().next() } else { to.next() };
     let known = if sabotage::on(Bug::CutCatalogAtEnd) { bounds.last } else { to };
     let reached = shared.log.truncate_before(before, shared.catalog.at(known)).await?;
@@ -106,19 +109,34 @@ mod tests {
 
     #[test]
     fn the_log_is_cut_at_what_every_durable_member_holds() {
-        assert_eq!(cut(extent(500), &[holder(90), holder(50), VOLATILE]), Some(Lsn(50)));
-        assert_eq!(cut(extent(500), &[holder(90), holder(10)]), None);
-        assert_eq!(cut(extent(10), &[holder(90)]), None);
+        assert_eq!(cut(extent(500), &[holder(90), holder(50), VOLATILE], None), Some(Lsn(50)));
+        assert_eq!(cut(extent(500), &[holder(90), holder(10)], None), None);
+        assert_eq!(cut(extent(10), &[holder(90)], None), None);
     }
 
     #[test]
     fn a_late_member_does_not_hold_a_full_log() {
-        assert_eq!(cut(extent(900), &[holder(90), holder(0)]), Some(Lsn(90)));
+        assert_eq!(cut(extent(900), &[holder(90), holder(0)], None), Some(Lsn(90)));
+    }
+
+    #[test]
+    fn snapshots_hold_the_log_until_it_is_nearly_full() {
+        let cut_at = |bytes, snapshots| cut(extent(bytes), &[holder(90), holder(80)], Some(Lsn(snapshots)));
+        assert_eq!(cut_at(500, 40), Some(Lsn(40)));
+        assert_eq!(cut_at(500, 85), Some(Lsn(80)));
+        assert_eq!(cut_at(500, 0), None);
+        assert_eq!(cut_at(900, 0), Some(Lsn(90)));
+    }
+
+    #[test]
+    fn snapshots_are_a_copy_of_a_tier_without_a_durable_member() {
+        assert_eq!(cut(extent(500), &[VOLATILE], Some(Lsn(40))), Some(Lsn(40)));
+        assert_eq!(cut(extent(900), &[VOLATILE], Some(Lsn(0))), None);
     }
 
     #[test]
     fn the_only_copy_is_never_cut() {
-        assert_eq!(cut(extent(1_000), &[VOLATILE, VOLATILE]), None);
-        assert_eq!(cut(extent(1_000), &[VOLATILE, holder(0)]), None);
+        assert_eq!(cut(extent(1_000), &[VOLATILE, VOLATILE], None), None);
+        assert_eq!(cut(extent(1_000), &[VOLATILE, holder(0)], None), None);
     }
 }

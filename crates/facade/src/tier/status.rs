@@ -29,6 +29,64 @@ pub struct Status {
     pub health: Health,
     /// What the last comparison of the members found.
     pub drift: Option<Arc<DriftReport>>,
+    /// The snapshots, if the tier makes any.
+    pub snapshots: Option<SnapshotsStatus>,
+}
+
+/// The snapshots of a tier at one moment.
+#[derive(Clone, Debug)]
+pub struct SnapshotsStatus {
+    /// The directory or URL.
+    pub place: String,
+    /// The id of the newest that was read back well; `None` before there is one, and until it was looked.
+    pub newest: Option<String>,
+    /// How long ago it was begun.
+    pub age: Option<Duration>,
+    /// The LSN that it ends at.
+    pub lsn: Option<Lsn>,
+    /// How many points it has.
+    pub points: u64,
+    /// Bytes of its files, most of which it may share with others.
+    pub bytes: u64,
+    /// How many snapshots this process read back well.
+    pub good: usize,
+    /// Everything up to this LSN is archived beside the snapshots; `None` before it was looked.
+    pub archived: Option<Lsn>,
+    /// How many entries are not archived yet.
+    pub archive_lag: u64,
+    /// Why the log is not archived, if it is not.
+    pub archive_error: Option<String>,
+    /// Why the last snapshot was not made, if it was not.
+    pub last_error: Option<String>,
+}
+
+/// A snapshot that was made.
+#[derive(Clone, Debug)]
+pub struct SnapshotReport {
+    /// Its id.
+    pub id: String,
+    /// The member that was read.
+    pub source: MemberName,
+    /// The LSN that the member was at before its first point was read.
+    pub from: Lsn,
+    /// The end of the log after its last point was read.
+    pub to: Lsn,
+    /// How many collections there are.
+    pub collections: usize,
+    /// How many points.
+    pub points: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Files that were written for it.
+    pub new_files: u64,
+    /// Their bytes.
+    pub new_bytes: u64,
+    /// Files of the snapshot before that it shares.
+    pub reused_files: u64,
+    /// Snapshots that were removed.
+    pub pruned: usize,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// One member at one moment.
@@ -128,6 +186,7 @@ pub(crate) fn of(shared: &Shared) -> Status {
         collections: shared.catalog.specs().len(),
         health: health::of(shared, level, active.is_some()),
         drift: shared.drift.last(),
+        snapshots: shared.snapshots.as_ref().map(|snapshots| snapshots.status()),
     }
 }
 

@@ -154,6 +154,23 @@ impl SledLog {
         Self::open_with(options, commit::file_barrier).await
     }
 
+    /// Makes a log in an empty directory whose first entry follows this checkpoint.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if a log is there; otherwise as [`open`](Self::open).
+    #[cfg(feature = "snapshots")]
+    pub(crate) async fn begin(options: LogOptions, checkpoint: Checkpoint) -> Result<Self> {
+        let path = options.path.clone();
+        let begun = tokio::task::spawn_blocking(move || {
+            let lock = DirectoryLock::take(&path)?;
+            store::begin(&path, lock, &checkpoint)
+        });
+        begun.await.unwrap_or_else(|error| {
+            Err(Error::new(ErrorKind::Internal, "making a log broke off").with_source(error))
+        })?;
+        Self::open(options).await
+    }
+
     async fn open_with(options: LogOptions, barrier: commit::OpenBarrier) -> Result<Self> {
         // sled panics on some damaged files; the task's end tells.
         let opened = tokio::task::spawn_blocking(move || Self::open_blocking(options, barrier)).await;

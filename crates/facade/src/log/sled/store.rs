@@ -51,6 +51,23 @@ pub fn open(directory: &Path, lock: DirectoryLock) -> Result<(Opened<Store>, Wat
     Ok((opened, watermark))
 }
 
+/// Makes a log whose first entry follows a checkpoint, with the checkpoint's identity.
+#[cfg(feature = "snapshots")]
+pub fn begin(directory: &Path, lock: DirectoryLock, checkpoint: &Checkpoint) -> Result<()> {
+    let db = open_sled(&directory.join("sled"))?;
+    let entries = db.open_tree(b"entries").map_err(sled_error)?;
+    let meta = db.open_tree(b"meta").map_err(sled_error)?;
+    if !meta.is_empty() || !entries.is_empty() {
+        let text = format!("there is a log in {} already", directory.display());
+        return Err(Error::new(ErrorKind::AlreadyExists, text));
+    }
+    let store = Store { entries, meta, db, directory: directory.to_owned(), _lock: lock };
+    store.write_identity(checkpoint.position.log)?;
+    store.write_checkpoint(checkpoint)?;
+    store.db.flush().map_err(sled_error)?;
+    Ok(())
+}
+
 fn open_sled(path: &Path) -> Result<sled::Db> {
     let config = sled::Config::new()
         .path(path)
@@ -73,6 +90,12 @@ impl Store {
     /// sled's own file, which a sync must cover.
     pub fn file_path(&self) -> PathBuf {
         self.directory.join("sled").join("db")
+    }
+
+    fn write_identity(&self, identity: LogIdentity) -> Result<()> {
+        let bytes = [identity.id.0.as_bytes().as_slice(), &identity.epoch.to_be_bytes()].concat();
+        self.meta.insert(IDENTITY, seal(&bytes)).map_err(sled_error)?;
+        Ok(())
     }
 
     fn identity_and_checkpoint(&self, synced: Lsn) -> Result<(LogIdentity, Checkpoint)> {
@@ -99,8 +122,7 @@ impl Store {
             }
             None => {
                 let identity = LogIdentity { id: LogId(Uuid::new_v4()), epoch: 1 };
-                let bytes = [identity.id.0.as_bytes().as_slice(), &identity.epoch.to_be_bytes()].concat();
-                self.meta.insert(IDENTITY, seal(&bytes)).map_err(sled_error)?;
+                self.write_identity(identity)?;
                 identity
             }
         };

@@ -1,0 +1,412 @@
+//! Restoring: a tier as it was at an LSN or a time, from its snapshots and its archived log.
+//!
+//! What is restored is the log: a new one that begins at a snapshot and has the archived entries up to the wanted one, in
+//! an epoch of its own. The members follow by what they do at every start: each is empty, or from before the new epoch,
+//! and is loaded from the snapshot and replays the log. So a restore that is cut short leaves the old log as it was, and
+//! one that is done needs nothing else.
+
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+use mainstay_core::{Context, RestoreStep};
+use mainstay_core::{
+    Entry, EntryHash, Error, ErrorKind, LogIdentity, Lsn, Op, Position, Result, Run, VectorStore,
+};
+use mainstay_snapshot::load::load;
+use mainstay_snapshot::repository::Listed;
+use mainstay_snapshot::segment::covering;
+use mainstay_snapshot::verify::verify;
+use mainstay_snapshot::{Manifest, Repository, SnapshotId};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::catalog::{Collection, Collections};
+use crate::config::Config;
+use crate::log::{Checkpoint, Log, LogOptions, SledLog, decode};
+use crate::tier::place_options;
+
+/// Entries that are written, or applied to a store, at once.
+const BATCH: usize = 512;
+/// Applying a batch, or ending a load.
+const STEP_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Up to where a tier is restored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Until {
+    /// Everything that was archived.
+    #[default]
+    End,
+    /// This entry.
+    Lsn(Lsn),
+    /// The last entry that had surely been written by this time.
+    Time(DateTime<Utc>),
+}
+
+/// How a tier is restored.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RestoreOptions {
+    /// From this snapshot; otherwise the newest that is good and not beyond `until`.
+    pub snapshot: Option<SnapshotId>,
+    /// Up to where.
+    pub until: Until,
+    /// What the tier's log is now may go. It is kept beside the new one, under another name.
+    pub replace: bool,
+    /// Only say what would be restored.
+    pub dry_run: bool,
+}
+
+/// What was restored, or would be.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// Snapshots that were passed over, and why.
+    pub passed_over: Vec<(SnapshotId, String)>,
+    /// The log that begins at the snapshot.
+    pub log: LogIdentity,
+    /// The LSN of the snapshot.
+    pub from: Lsn,
+    /// The last entry.
+    pub to: Lsn,
+    /// By when the last entry had been written. What was written later is not restored.
+    pub written_by: Option<DateTime<Utc>>,
+    /// Archived entries beyond the last one that are left out, as was wanted.
+    pub left_out: u64,
+    /// Collections and points of the snapshot.
+    pub collections: usize,
+    /// Points of the snapshot.
+    pub points: u64,
+    /// Where the log from before is now, if there was one.
+    pub replaced: Option<PathBuf>,
+}
+
+/// A snapshot and the archived entries that go on from it.
+struct Found {
+    manifest: Manifest,
+    entries: Vec<Arc<Entry>>,
+    written_by: Option<DateTime<Utc>>,
+    left_out: u64,
+    passed_over: Vec<(SnapshotId, String)>,
+}
+
+/// Opens the repository of a config's snapshots, to read from it.
+///
+/// # Errors
+/// `Invalid` if the config names none; `NotFound` if there is none at that place.
+pub async fn open_repository(config: &Config) -> Result<Repository> {
+    let Some(dir) = &config.snapshots.dir else {
+        return Err(Error::invalid("the config names no place for snapshots; set snapshots.dir"));
+    };
+    Repository::open(dir, &place_options(&config.snapshots)).await
+}
+
+/// Restores the tier of a config, which no process may have open. Its members are loaded when it is opened next.
+///
+/// # Errors
+/// `NotFound` if there is no good snapshot, or none that reaches as far back; `AlreadyExists` if the tier has a log and it may
+/// not be replaced; `Unavailable` if a process has it open; whatever reading and writing run into. The old log is then as
+/// it was.
+pub async fn restore(config: &Config, options: RestoreOptions) -> Result<Restored> {
+    let repository = open_repository(config).await?;
+    if config.log.is_in_memory() {
+        return Err(Error::invalid("a log in memory cannot be restored; name a directory with log.path"));
+    }
+    let path = config.log.path.clone();
+    let there = path.join("sled").exists();
+    if there && !options.replace && !options.dry_run {
+        let text =
+            format!("the tier has a log in {}; --replace puts the restored one in its place", path.display());
+        return Err(Error::new(ErrorKind::AlreadyExists, text));
+    }
+    let found = find(&repository, options).await?;
+    let from = found.manifest.from;
+    let to = found.entries.last().map_or(from.lsn, |entry| entry.lsn);
+    let epoch = newest_epoch(&repository, from.log, &path, there && !options.dry_run).await? + 1;
+    let log = LogIdentity { id: from.log.id, epoch };
+    let mut restored = Restored {
+        snapshot: found.manifest.id,
+        passed_over: found.passed_over,
+        log,
+        from: from.lsn,
+        to,
+        written_by: found.written_by,
+        left_out: found.left_out,
+        collections: found.manifest.collections.len(),
+        points: found.manifest.points(),
+        replaced: None,
+    };
+    if options.dry_run {
+        return Ok(restored);
+    }
+    let checkpoint =
+        Checkpoint { position: Position { log, ..from }, collections: collections(&found.manifest) };
+    let aside = sibling(&path, "restoring");
+    build(&aside, checkpoint, &found.entries).await?;
+    restored.replaced = blocking(move || put_in_place(&aside, &path, there)).await?;
+    Ok(restored)
+}
+
+/// Loads a store by itself, without a tier, as it was: its position is then of the log that the snapshot was of.
+///
+/// # Errors
+/// As [`restore`]; `AlreadyExists` if the store holds something and it may not be replaced.
+pub async fn restore_store(
+    repository: &Repository,
+    options: RestoreOptions,
+    into: &dyn VectorStore,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<Restored> {
+    let step = || Context::within(STEP_TIMEOUT);
+    let held = into.collections(&step()).await?;
+    if !held.is_empty() && !options.replace && !options.dry_run {
+        let text = format!("the store holds {} collections; --replace lets them go", held.len());
+        return Err(Error::new(ErrorKind::AlreadyExists, text));
+    }
+    let found = find(repository, options).await?;
+    let from = found.manifest.from;
+    if !options.dry_run {
+        load(repository, &found.manifest, into, None, progress).await.map_err(Error::from)?;
+        into.restore(&step(), RestoreStep::Finish { position: from }).await?;
+        let mut at = from;
+        for entries in found.entries.chunks(BATCH) {
+            at = into.apply(&step(), &Run::new(at, entries.to_vec())?).await?;
+        }
+        into.flush(&step()).await?;
+    }
+    Ok(Restored {
+        snapshot: found.manifest.id,
+        passed_over: found.passed_over,
+        log: from.log,
+        from: from.lsn,
+        to: found.entries.last().map_or(from.lsn, |entry| entry.lsn),
+        written_by: found.written_by,
+        left_out: found.left_out,
+        collections: found.manifest.collections.len(),
+        points: found.manifest.points(),
+        replaced: None,
+    })
+}
+
+/// The newest good snapshot that reaches no further than is wanted, and the entries from there.
+async fn find(repository: &Repository, options: RestoreOptions) -> Result<Found> {
+    let mut candidates = match options.snapshot {
+        Some(id) => vec![repository.find(id).await?],
+        None => repository.snapshots().await?,
+    };
+    candidates.reverse();
+    let mut passed_over = Vec::new();
+    for listed in candidates {
+        match candidate(repository, listed, options.until).await {
+            Ok(mut found) => {
+                found.passed_over = passed_over;
+                return Ok(found);
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Unsupported
+                ) =>
+            {
+                tracing::warn!(id = %listed.id, %error, "the snapshot is passed over");
+                passed_over.push((listed.id, error.to_string()));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let why: Vec<_> = passed_over.iter().map(|(id, why)| format!("{id}: {why}")).collect();
+    let text = format!("no snapshot at {} can be restored so; {}", repository.place(), why.join("; "));
+    Err(Error::new(ErrorKind::NotFound, text))
+}
+
+async fn candidate(repository: &Repository, listed: Listed, until: Until) -> Result<Found> {
+    let manifest = repository.manifest(listed).await?;
+    if let Until::Lsn(lsn) = until
+        && lsn < manifest.to.lsn
+    {
+        let text = format!("it reaches to entry {}, which is beyond {lsn}", manifest.to.lsn);
+        return Err(Error::new(ErrorKind::NotFound, text));
+    }
+    let verified = verify(repository, listed, &|_, _| {}).await?;
+    if let Some(problem) = verified.problems.into_iter().next() {
+        return Err(problem);
+    }
+    let log = manifest.from.log;
+    let (mut entries, mut marks) = (Vec::new(), Vec::new());
+    let mut before = manifest.from.hash;
+    for name in covering(&repository.segments(log).await?, manifest.from.lsn) {
+        let segment = match repository.read_segment(log, name).await {
+            Ok(segment) => segment,
+            // What comes before it may be all that is wanted.
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                tracing::warn!(%error, "the archived log ends before this");
+                break;
+            }
+            Err(error) => return Err(error),
+        };
+        marks.extend(segment.marks.iter().copied());
+        let last = entries.last().map_or(manifest.from.lsn, |entry: &Arc<Entry>| entry.lsn);
+        let lsns = (segment.first.0..).map(Lsn);
+        for (lsn, bytes) in lsns.zip(&segment.entries).filter(|(lsn, _)| *lsn > last) {
+            let entry = decode(lsn, Some(before), bytes)?;
+            before = entry.hash;
+            entries.push(Arc::new(entry));
+        }
+    }
+    let reached = entries.last().map_or(manifest.from.lsn, |entry| entry.lsn);
+    if reached < manifest.to.lsn {
+        let text = format!(
+            "it needs the log up to entry {}, and the archive goes on without a gap only to {reached}",
+            manifest.to.lsn
+        );
+        return Err(Error::new(ErrorKind::NotFound, text));
+    }
+    if !hash_at(&manifest, &entries, manifest.to.lsn).is_some_and(|hash| hash == manifest.to.hash) {
+        return Err(Error::new(
+            ErrorKind::Corrupt,
+            "the archived log is not the one that the snapshot was of",
+        ));
+    }
+    let wanted = match until {
+        Until::End => reached,
+        Until::Lsn(lsn) if lsn <= reached => lsn,
+        Until::Lsn(lsn) => {
+            let text = format!("entry {lsn} is not archived, the archive ends at {reached}");
+            return Err(Error::new(ErrorKind::NotFound, text));
+        }
+        Until::Time(time) => {
+            let by = marks.iter().filter(|mark| mark.time <= time).map(|mark| mark.lsn).max();
+            // Without an entry after the snapshot, the snapshot's own end is what is known of the time.
+            let at =
+                by.unwrap_or_default().max(if manifest.ended <= time { manifest.to.lsn } else { Lsn::ZERO });
+            if at < manifest.to.lsn {
+                let text = format!("it is from after {time}");
+                return Err(Error::new(ErrorKind::NotFound, text));
+            }
+            at
+        }
+    };
+    entries.retain(|entry| entry.lsn <= wanted);
+    let written_by = marks.iter().filter(|mark| mark.lsn >= wanted).map(|mark| mark.time).min();
+    let left_out = reached.0 - wanted.0;
+    Ok(Found { manifest, entries, written_by, left_out, passed_over: Vec::new() })
+}
+
+/// The hash of the history up to an entry.
+fn hash_at(manifest: &Manifest, entries: &[Arc<Entry>], lsn: Lsn) -> Option<EntryHash> {
+    if lsn == manifest.from.lsn {
+        return Some(manifest.from.hash);
+    }
+    entries.iter().find(|entry| entry.lsn == lsn).map(|entry| entry.hash)
+}
+
+/// The collections that existed at the snapshot's LSN; those that came later come with their entries.
+fn collections(manifest: &Manifest) -> Collections {
+    let there =
+        manifest.collections.values().filter(|collection| collection.incarnation <= manifest.from.lsn);
+    there
+        .map(|collection| {
+            let known =
+                Collection { spec: Arc::new(collection.spec.clone()), incarnation: collection.incarnation };
+            (collection.spec.name.clone(), known)
+        })
+        .collect()
+}
+
+/// The highest epoch of a log that is known.
+async fn newest_epoch(repository: &Repository, log: LogIdentity, path: &Path, there: bool) -> Result<u64> {
+    let archived = repository.logs().await?.into_iter().filter(|known| known.id == log.id);
+    let mut newest = archived.map(|known| known.epoch).max().unwrap_or_default().max(log.epoch);
+    if there {
+        // A log that is damaged beyond opening is one more reason to restore it.
+        match SledLog::open(LogOptions::new(path)).await {
+            Ok(open) => {
+                let known = open.identity();
+                open.close().await?;
+                if known.id == log.id {
+                    newest = newest.max(known.epoch);
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                tracing::warn!(%error, "the log that is replaced cannot be opened");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(newest)
+}
+
+/// A log of these entries, in a directory of its own.
+async fn build(directory: &Path, checkpoint: Checkpoint, entries: &[Arc<Entry>]) -> Result<()> {
+    let leftover = directory.to_owned();
+    blocking(move || match std::fs::remove_dir_all(&leftover) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io("cannot be removed", &leftover, e)),
+        _ => Ok(()),
+    })
+    .await?;
+    let options = LogOptions { max_bytes: u64::MAX, ..LogOptions::new(directory) };
+    let log = SledLog::begin(options, checkpoint).await?;
+    let written = async {
+        for batch in entries.chunks(BATCH) {
+            let ops: Vec<Op> = batch.iter().map(|entry| entry.op.clone()).collect();
+            log.append(ops).await?;
+        }
+        let Some(last) = entries.last() else { return Ok(()) };
+        match log.position_at(last.lsn).await?.hash == last.hash {
+            true => Ok(()),
+            false => Err(Error::new(ErrorKind::Internal, "the restored log is not the archived one")),
+        }
+    };
+    let written = written.await;
+    log.close().await?;
+    written
+}
+
+/// Puts a log in the place of another one, which gets another name, and answers which.
+fn put_in_place(new: &Path, path: &Path, there: bool) -> Result<Option<PathBuf>> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(|e| io("cannot be made", parent, e))?;
+    }
+    if !there {
+        // An empty directory may be there, with a lock file in it.
+        let _ = std::fs::remove_file(path.join("LOCK"));
+        let _ = std::fs::remove_dir(path);
+        std::fs::rename(new, path).map_err(|e| io("cannot be renamed", new, e))?;
+        sync_parent(path)?;
+        return Ok(None);
+    }
+    let old = sibling(path, &format!("replaced-{}", Utc::now().format("%Y%m%dT%H%M%S%.3fZ")));
+    // At no moment is there no log: a tier that is opened without one would begin a new one.
+    renameat_with(CWD, new, CWD, path, RenameFlags::EXCHANGE)
+        .map_err(|e| io("cannot be exchanged", path, e.into()))?;
+    std::fs::rename(new, &old).map_err(|e| io("cannot be renamed", new, e))?;
+    sync_parent(path)?;
+    Ok(Some(old))
+}
+
+fn sync_parent(path: &Path) -> Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::File::open(parent)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|e| io("cannot be made durable", parent, e))
+}
+
+fn sibling(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{suffix}"));
+    path.with_file_name(name)
+}
+
+fn io(what: &str, path: &Path, error: std::io::Error) -> Error {
+    let kind = match error.kind() {
+        std::io::ErrorKind::StorageFull => ErrorKind::StorageFull,
+        _ => ErrorKind::Unavailable,
+    };
+    Error::new(kind, format!("{} {what}", path.display())).with_source(error)
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(Error::new(ErrorKind::Internal, "work on the log broke off").with_source(error))
+    })
+}

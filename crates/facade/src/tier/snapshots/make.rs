@@ -1,0 +1,249 @@
+//! A snapshot now and then.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_core::{Error, ErrorKind, Result, VectorStore};
+use mainstay_snapshot::manifest::{Manifest, Source};
+use mainstay_snapshot::prune::{Keep, PruneOptions, prune};
+use mainstay_snapshot::repository::Listed;
+use mainstay_snapshot::take::{TakeOptions, Written, take};
+use mainstay_snapshot::verify::read_back;
+use mainstay_snapshot::{Repository, SnapshotId};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use super::{Newest, Snapshots};
+use crate::answer::MemberName;
+use crate::tier::member::Member;
+use crate::tier::read::closing as closed;
+use crate::tier::status::SnapshotReport;
+use crate::tier::{Event, Shared, bootstrap, route, until_closing};
+
+/// Files that nothing needs stay so long in an object store, where others may be about to need them.
+const GRACE: Duration = Duration::from_secs(24 * 3_600);
+/// A snapshot that could not be made is tried again after so long, if its interval is longer.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// Makes snapshots until the tier closes.
+pub(crate) async fn run(shared: Arc<Shared>, snapshots: Arc<Snapshots>, mut closing: watch::Receiver<bool>) {
+    let mut wait = Duration::ZERO;
+    let mut looked = false;
+    loop {
+        tokio::select! {
+            biased;
+            () = until_closing(&mut closing) => return,
+            () = sleep(wait) => {}
+        }
+        let interval = snapshots.config.interval.max(Duration::from_secs(1));
+        if !looked {
+            let looking = tokio::select! {
+                biased;
+                () = until_closing(&mut closing) => return,
+                looking = snapshots.look() => looking,
+            };
+            match looking {
+                Ok(since) => (looked, wait) = (true, interval.saturating_sub(since.unwrap_or(interval))),
+                Err(error) => {
+                    snapshots.failed(&shared, &error);
+                    wait = RETRY.min(interval);
+                }
+            }
+            continue;
+        }
+        wait = match make(&shared, &snapshots, true).await {
+            Ok(_) => interval,
+            Err(_) if shared.is_closing() => return,
+            Err(_) => RETRY.min(interval),
+        };
+    }
+}
+
+/// Makes a snapshot now. One that nobody asked for is made only while the first member serves.
+pub(crate) async fn make(shared: &Shared, snapshots: &Snapshots, scheduled: bool) -> Result<SnapshotReport> {
+    let _one = snapshots.begin()?;
+    let mut closing = shared.closing.clone();
+    let made = tokio::select! {
+        made = snapshots.make(shared, scheduled) => made,
+        () = until_closing(&mut closing) => Err(closed()),
+    };
+    match &made {
+        Ok(report) => {
+            tracing::info!(id = %report.id, points = report.points, new_bytes = report.new_bytes, "snapshot made");
+            let event = Event::Snapshot { id: report.id.clone(), points: report.points, bytes: report.bytes };
+            // Nobody may be listening.
+            let _ = shared.events.send(event);
+        }
+        Err(error) => snapshots.failed(shared, error),
+    }
+    made
+}
+
+impl Snapshots {
+    fn failed(&self, shared: &Shared, error: &Error) {
+        if shared.is_closing() {
+            return;
+        }
+        tracing::warn!(%error, "no snapshot was made");
+        self.state.lock().last_error = Some((chrono::Utc::now(), error.to_string()));
+        let _ = shared.events.send(Event::SnapshotFailed { reason: error.to_string() });
+    }
+
+    /// Looks at what is there: the newest two snapshots that can be read back are what the log need not hold. Answers how
+    /// long ago the newest was made.
+    async fn look(&self) -> Result<Option<Duration>> {
+        let repository = self.repository().await?;
+        let mut since = None;
+        for listed in repository.snapshots().await?.into_iter().rev() {
+            let Some(manifest) = self.read_back(repository, listed).await? else { continue };
+            if since.is_none() {
+                since = (chrono::Utc::now() - listed.id.time()).to_std().ok();
+                self.note_newest(&manifest);
+            }
+            if self.state.lock().good.len() >= 2 {
+                break;
+            }
+        }
+        Ok(since)
+    }
+
+    fn note_newest(&self, manifest: &Manifest) {
+        let (points, bytes) = (manifest.points(), manifest.bytes());
+        let newest = Newest { id: manifest.id, to: manifest.to.lsn, points, bytes };
+        self.state.lock().newest = Some(newest);
+    }
+
+    /// Reads a snapshot of this log back, but for the files that were read back before; `None` if it is of another log,
+    /// or damaged.
+    async fn read_back(&self, repository: &Repository, listed: Listed) -> Result<Option<Manifest>> {
+        let damaged = |error: &Error| tracing::warn!(id = %listed.id, %error, "a snapshot is damaged");
+        let manifest = match repository.manifest(listed).await {
+            Ok(manifest) => manifest,
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                damaged(&error);
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        if manifest.from.log.id != self.log.identity().id {
+            return Ok(None);
+        }
+        let known = self.state.lock().good_files.clone();
+        match read_back(repository, &manifest, &known).await {
+            Ok(()) => {
+                let mut state = self.state.lock();
+                state.good_files.extend(manifest.files().map(|file| file.hash));
+                state.good.insert(manifest.id, manifest.from.lsn);
+                Ok(Some(manifest))
+            }
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                damaged(&error);
+                self.state.lock().good.remove(&listed.id);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn make(&self, shared: &Shared, scheduled: bool) -> Result<SnapshotReport> {
+        let began = Instant::now();
+        let source = source(shared, scheduled)?;
+        let repository = self.repository().await?;
+        let (manifest, written) = self.take(repository, source).await?;
+        let listed = repository.find(manifest.id).await?;
+        if self.read_back(repository, listed).await?.is_none() {
+            let text = format!("snapshot {} could not be read back as it was written", manifest.id);
+            return Err(Error::new(ErrorKind::Corrupt, text));
+        }
+        self.note_newest(&manifest);
+        let pruned = self.prune(repository).await?;
+        repository.merge_segments(self.log.identity()).await?;
+        self.state.lock().last_error = None;
+        Ok(SnapshotReport {
+            id: manifest.id.to_string(),
+            source: MemberName::new(&manifest.source.member),
+            from: manifest.from.lsn,
+            to: manifest.to.lsn,
+            collections: manifest.collections.len(),
+            points: manifest.points(),
+            bytes: manifest.bytes(),
+            new_files: written.files,
+            new_bytes: written.bytes,
+            reused_files: written.reused,
+            pruned: pruned.len(),
+            took: began.elapsed(),
+        })
+    }
+
+    async fn take(&self, repository: &Repository, source: &Member) -> Result<(Manifest, Written)> {
+        let log = &*self.log;
+        // Held before the position is read, so that the cut cannot pass it in between.
+        let _hold = log.hold(log.checkpoint().position.lsn);
+        let setbacks = source.setbacks();
+        let from = bootstrap::position_of(source, log).await?;
+        let mut parent = None;
+        for listed in repository.snapshots().await?.into_iter().rev() {
+            match repository.manifest(listed).await {
+                Ok(manifest) if manifest.from.log == from.log => {
+                    parent = Some(manifest);
+                    break;
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(id = %listed.id, %error, "a snapshot cannot be built upon"),
+            }
+        }
+        let whose = Source { member: source.name().to_string(), backend: source.backend().to_owned() };
+        let options = TakeOptions { rate: Some(self.config.max_rate), ..TakeOptions::default() };
+        let store: &dyn VectorStore = &**source.store();
+        let draft = take(repository, store, whose, from, parent.as_ref(), options, &|_, _| {}).await?;
+        // What was read must hold all that the position says: a store that came back older meanwhile does not.
+        let still = bootstrap::position_of(source, log).await?;
+        if still.lsn < from.lsn || source.setbacks() != setbacks {
+            let text = format!("member `{}` went back while a snapshot of it was made", source.name());
+            return Err(Error::new(ErrorKind::Unavailable, text));
+        }
+        // No store holds what the log does not.
+        let to = log.position_at(log.bounds().last).await?;
+        self.archive().await?;
+        let written = draft.written();
+        Ok((draft.commit(repository, to).await?, written))
+    }
+
+    async fn prune(&self, repository: &Repository) -> Result<Vec<SnapshotId>> {
+        let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+        let config = &self.config;
+        let keep = Keep {
+            last: count(config.keep),
+            hourly: count(config.hourly),
+            daily: count(config.daily),
+            weekly: count(config.weekly),
+        };
+        // The newest two that are good stay, however many damaged ones are newer.
+        let also = self.state.lock().good.keys().rev().take(2).copied().collect();
+        let grace = if repository.has_one_writer() { Duration::ZERO } else { GRACE };
+        let options = PruneOptions { keep, also, grace, dry_run: false };
+        let pruned = prune(repository, &options).await?;
+        let mut state = self.state.lock();
+        pruned.snapshots.iter().for_each(|id| {
+            state.good.remove(id);
+        });
+        drop(state);
+        Ok(pruned.snapshots)
+    }
+}
+
+/// The member that is read: the last one that has caught up and has every point, because it has the least to do.
+fn source(shared: &Shared, scheduled: bool) -> Result<&Member> {
+    let views = shared.views();
+    let well = |index: &usize| {
+        let view = &views[*index];
+        view.state == crate::tier::MemberState::Live && !view.breaker_open && !view.partial
+    };
+    if scheduled && route::active(&views) != Some(0) {
+        let text = "the first member does not serve; snapshots are made again when it does";
+        return Err(Error::new(ErrorKind::Unavailable, text));
+    }
+    let source = (0..views.len()).rev().find(well);
+    let text = "no member that has every point has caught up";
+    source.map(|index| &*shared.members[index]).ok_or_else(|| Error::new(ErrorKind::Unavailable, text))
+}

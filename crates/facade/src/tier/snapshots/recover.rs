@@ -1,0 +1,102 @@
+//! A snapshot into a member that lost what it held.
+
+use std::time::Duration;
+
+use mainstay_core::{Context, Error, Lsn, Position, RestoreStep, Result, VectorStore};
+use mainstay_snapshot::Manifest;
+use mainstay_snapshot::load::{LoadError, load};
+
+use super::Snapshots;
+use crate::log::Log;
+use crate::tier::member::Member;
+
+/// Ending a load includes making all of it durable.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(600);
+/// A replay of fewer entries is not worth a snapshot.
+const WORTHWHILE: u64 = 1_000;
+
+impl Snapshots {
+    /// Whether a store that is empty is sooner loaded from a snapshot than by a replay of the whole log.
+    pub(crate) async fn are_worth_it(&self) -> bool {
+        let start = self.log.checkpoint().position.lsn;
+        match self.usable(start).await {
+            Ok(usable) => usable.iter().any(|manifest| manifest.from.lsn.0 > start.0 + WORTHWHILE),
+            Err(error) => {
+                tracing::warn!(%error, "snapshots cannot be looked at; the log is replayed");
+                false
+            }
+        }
+    }
+
+    /// Loads a member from the newest snapshot that can be read and that the log continues, which is at this entry or
+    /// beyond. `None` if there is none.
+    ///
+    /// # Errors
+    /// What the member's store runs into.
+    pub(crate) async fn load_into(
+        &self,
+        target: &Member,
+        log: &dyn Log,
+        at_least: Lsn,
+    ) -> Result<Option<Position>> {
+        // Held before it is looked which snapshots the log continues.
+        let _hold = log.hold(log.checkpoint().position.lsn);
+        let usable = match self.usable(at_least.max(log.checkpoint().position.lsn)).await {
+            Ok(usable) => usable,
+            Err(error) => {
+                tracing::warn!(member = %target.name(), %error, "no snapshot can be read");
+                return Ok(None);
+            }
+        };
+        let repository = self.repository().await?;
+        for manifest in usable {
+            tracing::info!(member = %target.name(), snapshot = %manifest.id, at = %manifest.from.lsn, "loading");
+            target.empty();
+            let store: &dyn VectorStore = &**target.store();
+            match load(repository, &manifest, store, None, &|_, _| {}).await {
+                Ok(()) => {}
+                Err(LoadError::Store(error)) => return Err(error),
+                Err(LoadError::Snapshot(error)) => {
+                    tracing::warn!(snapshot = %manifest.id, %error, "the snapshot cannot be loaded; an older one is tried");
+                    self.state.lock().good.remove(&manifest.id);
+                    continue;
+                }
+            }
+            if !target.is_volatile() {
+                // What the snapshot holds and the log has not synced must not outlive the log.
+                log.sync().await.map_err(crate::tier::applier::not_the_stores_fault)?;
+            }
+            let position = Position { log: log.identity(), ..manifest.from };
+            let finish = RestoreStep::Finish { position };
+            target.store().restore(&Context::within(FINISH_TIMEOUT), finish).await?;
+            return Ok(Some(position));
+        }
+        Ok(None)
+    }
+
+    /// Snapshots that this log continues from an entry at or after this one, the newest first.
+    async fn usable(&self, at_least: Lsn) -> Result<Vec<Manifest>> {
+        let repository = self.repository().await?;
+        let (log, end) = (self.log.identity(), self.log.bounds().last);
+        let mut usable = Vec::new();
+        for listed in repository.snapshots().await?.into_iter().rev() {
+            let manifest = match repository.manifest(listed).await {
+                Ok(manifest) => manifest,
+                Err(error) => {
+                    tracing::warn!(snapshot = %listed.id, %error, "a snapshot cannot be read");
+                    continue;
+                }
+            };
+            let from = manifest.from;
+            if from.log.id != log.id || from.log.epoch > log.epoch || from.lsn < at_least || from.lsn > end {
+                continue;
+            }
+            // The hash says that both have one history up to there.
+            let known: Result<Position, Error> = self.log.position_at(from.lsn).await;
+            if known.is_ok_and(|known| known.hash == from.hash) {
+                usable.push(manifest);
+            }
+        }
+        Ok(usable)
+    }
+}
