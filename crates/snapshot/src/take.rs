@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt, TryStreamExt};
 use mainstay_core::{
     CollectionInfo, CollectionName, CollectionSpec, Context, Error, ErrorKind, Fields, Lsn, PointId,
@@ -121,7 +121,10 @@ pub async fn take(
 ) -> Result<Draft> {
     repository.check_writable()?;
     let alone = repository.alone().await;
-    let started = to_millis(Utc::now());
+    // Ids ascend also when a clock goes back.
+    let newest = repository.snapshots().await?.last().map(|listed| listed.id.time());
+    let after = newest.map_or(DateTime::UNIX_EPOCH, |time| time + TimeDelta::milliseconds(1));
+    let started = to_millis(Utc::now()).max(after);
     let collections = store.collections(&Context::within(options.page_timeout)).await?;
     let parent = parent.filter(|parent| parent.from.log == from.log && parent.from.lsn <= from.lsn);
     let there = match parent {

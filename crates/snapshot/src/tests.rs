@@ -48,8 +48,6 @@ impl Folder {
         let draft =
             take(&self.repository, store, source, position, parent.as_ref(), options, QUIET).await.unwrap();
         let written = draft.written();
-        // Ids are of milliseconds.
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
         (draft.commit(&self.repository, script.position(script.end())).await.unwrap(), written)
     }
 

@@ -597,11 +597,11 @@ impl Tier {
         self.shared().drift.last()
     }
 
-    /// Makes a snapshot now, of the last member that has caught up and has every point, and prunes old ones.
+    /// Makes a snapshot now, of the last member that has caught up and has every point, and prunes old ones. While
+    /// another one is being made, it waits for it.
     ///
     /// # Errors
-    /// `Unsupported` if the tier has no place for snapshots; `Overloaded` while one is being made; `Unavailable` if no
-    /// member can be read; `StorageFull` and whatever else writing runs into. The tier serves on, and earlier snapshots
+    /// `Unsupported` if the tier has no place for snapshots; `Unavailable` if no member can be read; `StorageFull` and whatever else writing runs into. The tier serves on, and earlier snapshots
     /// stay as they are.
     pub async fn snapshot(&self) -> Result<SnapshotReport> {
         let shared = self.shared();

@@ -64,6 +64,7 @@ pub(crate) async fn run(snapshots: Arc<Snapshots>, mut closing: watch::Receiver<
         }
         Err(_) => tracing::warn!("the end of the log was not archived in time; the next start does it"),
     }
+    snapshots.close();
 }
 
 impl Snapshots {
@@ -87,7 +88,7 @@ impl Snapshots {
     }
 
     async fn archive_alone(&self) -> Result<bool> {
-        let repository = self.repository().await?;
+        let repository = &self.repository().await?;
         let known = self.state.lock().archived;
         let mut at = match known {
             Some(at) => at,

@@ -59,12 +59,15 @@ pub(crate) async fn run(shared: Arc<Shared>, snapshots: Arc<Snapshots>, mut clos
     }
 }
 
-/// Makes a snapshot now. One that nobody asked for is made only while the first member serves.
+/// Makes a snapshot now, or when the one that is under way is done. One that nobody asked for is made only while the first member serves.
 pub(crate) async fn make(shared: &Shared, snapshots: &Snapshots, scheduled: bool) -> Result<SnapshotReport> {
-    let _one = snapshots.begin()?;
     let mut closing = shared.closing.clone();
+    let made = async {
+        let _one = snapshots.begin().await;
+        snapshots.make(shared, scheduled).await
+    };
     let made = tokio::select! {
-        made = snapshots.make(shared, scheduled) => made,
+        made = made => made,
         () = until_closing(&mut closing) => Err(closed()),
     };
     match &made {
@@ -92,7 +95,7 @@ impl Snapshots {
     /// Looks at what is there: the newest two snapshots that can be read back are what the log need not hold. Answers how
     /// long ago the newest was made.
     async fn look(&self) -> Result<Option<Duration>> {
-        let repository = self.repository().await?;
+        let repository = &self.repository().await?;
         let mut since = None;
         for listed in repository.snapshots().await?.into_iter().rev() {
             let Some(manifest) = self.read_back(repository, listed).await? else { continue };
@@ -148,7 +151,7 @@ impl Snapshots {
     async fn make(&self, shared: &Shared, scheduled: bool) -> Result<SnapshotReport> {
         let began = Instant::now();
         let source = source(shared, scheduled)?;
-        let repository = self.repository().await?;
+        let repository = &self.repository().await?;
         let (manifest, written) = self.take(repository, source).await?;
         let listed = repository.find(manifest.id).await?;
         if self.read_back(repository, listed).await?.is_none() {

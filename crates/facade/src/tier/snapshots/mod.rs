@@ -33,11 +33,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use mainstay_core::{Error, ErrorKind, Lsn, Result};
+use mainstay_core::{Lsn, Result};
 use mainstay_snapshot::place::PlaceOptions;
 use mainstay_snapshot::{ContentHash, Repository, SnapshotId};
 use parking_lot::Mutex;
-use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub(crate) use archive::run as run_archive;
 pub(crate) use make::{make, run};
@@ -52,7 +52,9 @@ pub(crate) struct Snapshots {
     dir: String,
     log: Arc<dyn Log>,
     /// Opened when it is first needed, because the tier serves without it.
-    repository: OnceCell<Repository>,
+    repository: Mutex<Option<Repository>>,
+    /// One task at a time opens it.
+    opening: Semaphore,
     /// One snapshot is made at a time.
     making: Semaphore,
     /// One task at a time moves the end of the archive.
@@ -88,7 +90,8 @@ impl Snapshots {
             dir: config.dir.clone()?,
             config: config.clone(),
             log: Arc::clone(log),
-            repository: OnceCell::new(),
+            repository: Mutex::default(),
+            opening: Semaphore::new(1),
             making: Semaphore::new(1),
             archiving: Semaphore::new(1),
             state: Mutex::default(),
@@ -96,9 +99,19 @@ impl Snapshots {
     }
 
     /// The repository, opened for writing.
-    pub(crate) async fn repository(&self) -> Result<&Repository> {
-        let options = place_options(&self.config);
-        self.repository.get_or_try_init(|| Repository::open_for_writing(&self.dir, &options)).await
+    pub(crate) async fn repository(&self) -> Result<Repository> {
+        // Nobody closes it.
+        let _one = self.opening.acquire().await;
+        if let Some(open) = &*self.repository.lock() {
+            return Ok(open.clone());
+        }
+        let opened = Repository::open_for_writing(&self.dir, &place_options(&self.config)).await?;
+        Ok(self.repository.lock().insert(opened).clone())
+    }
+
+    /// Lets the repository go, for another process to write to.
+    fn close(&self) {
+        *self.repository.lock() = None;
     }
 
     /// Up to which LSN the log may be cut as far as snapshots go.
@@ -128,11 +141,10 @@ impl Snapshots {
         }
     }
 
-    /// The one that may make a snapshot.
-    fn begin(&self) -> Result<SemaphorePermit<'_>> {
-        self.making.try_acquire().map_err(|_| {
-            Error::new(ErrorKind::Overloaded, "a snapshot is being made already").with_operation("snapshot")
-        })
+    /// Waits until nobody else makes a snapshot.
+    async fn begin(&self) -> Option<SemaphorePermit<'_>> {
+        // Nobody closes it, so there always is a permit.
+        self.making.acquire().await.ok()
     }
 }
 

@@ -48,7 +48,7 @@ impl Snapshots {
                 return Ok(None);
             }
         };
-        let repository = self.repository().await?;
+        let repository = &self.repository().await?;
         for manifest in usable {
             tracing::info!(member = %target.name(), snapshot = %manifest.id, at = %manifest.from.lsn, "loading");
             target.empty();
@@ -76,7 +76,7 @@ impl Snapshots {
 
     /// Snapshots that this log continues from an entry at or after this one, the newest first.
     async fn usable(&self, at_least: Lsn) -> Result<Vec<Manifest>> {
-        let repository = self.repository().await?;
+        let repository = &self.repository().await?;
         let (log, end) = (self.log.identity(), self.log.bounds().last);
         let mut usable = Vec::new();
         for listed in repository.snapshots().await?.into_iter().rev() {
