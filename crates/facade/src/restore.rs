@@ -275,14 +275,14 @@ async fn candidate(repository: &Repository, listed: Listed, until: Until) -> Res
         }
         Until::Time(time) => {
             let by = marks.iter().filter(|mark| mark.time <= time).map(|mark| mark.lsn).max();
-            // Without an entry after the snapshot, the snapshot's own end is what is known of the time.
-            let at =
-                by.unwrap_or_default().max(if manifest.ended <= time { manifest.to.lsn } else { Lsn::ZERO });
-            if at < manifest.to.lsn {
-                let text = format!("it is from after {time}");
-                return Err(Error::new(ErrorKind::NotFound, text));
+            // Without an entry after the snapshot, its own end is what is known of the time.
+            let at = by.max((manifest.ended <= time).then_some(manifest.to.lsn));
+            match at.filter(|at| *at >= manifest.to.lsn) {
+                Some(at) => at,
+                None => {
+                    return Err(Error::new(ErrorKind::NotFound, format!("it is from after {time}")));
+                }
             }
-            at
         }
     };
     entries.retain(|entry| entry.lsn <= wanted);
