@@ -13,6 +13,7 @@ use mainstay_core::{
     Entry, EntryHash, Error, ErrorKind, LogIdentity, Lsn, Op, Position, Result, Run, VectorStore,
 };
 use mainstay_snapshot::load::load;
+use mainstay_snapshot::prune::PruneOptions;
 use mainstay_snapshot::repository::Listed;
 use mainstay_snapshot::segment::covering;
 use mainstay_snapshot::verify::verify;
@@ -98,6 +99,21 @@ pub async fn open_repository(config: &Config) -> Result<Repository> {
         return Err(Error::invalid("the config names no place for snapshots; set snapshots.dir"));
     };
     Repository::open(dir, &place_options(&config.snapshots)).await
+}
+
+/// Opens the repository of a config's snapshots, to write to it.
+///
+/// # Errors
+/// As [`open_repository`]; `Unavailable` if a process that makes snapshots has the directory.
+pub async fn open_repository_for_writing(config: &Config) -> Result<Repository> {
+    // Only one that is there, so that nothing is made by mistake.
+    let repository = open_repository(config).await?;
+    Repository::open_for_writing(repository.place(), &place_options(&config.snapshots)).await
+}
+
+/// How a config wants its snapshots to be pruned.
+pub fn prune_options(config: &Config) -> PruneOptions {
+    crate::tier::prune_options(&config.snapshots)
 }
 
 /// Restores the tier of a config, which no process may have open. Its members are loaded when it is opened next.

@@ -1,5 +1,6 @@
 //! Snapshots of a tier, and what comes back from them.
 #![cfg(all(feature = "snapshots", feature = "memory"))]
+#![expect(clippy::unwrap_used, reason = "a test's failure is a panic")]
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -93,6 +93,11 @@ impl SnapshotId {
         self.time
     }
 
+    /// How long ago that was; zero if a clock went back.
+    pub fn age(&self) -> std::time::Duration {
+        (Utc::now() - self.time).to_std().unwrap_or_default()
+    }
+
     /// The LSN that it stands at.
     pub fn lsn(&self) -> Lsn {
         self.lsn

@@ -81,6 +81,13 @@ impl Place {
         }
     }
 
+    /// An object store in memory.
+    #[cfg(test)]
+    pub(crate) fn in_memory() -> Self {
+        let store = Arc::new(object_store::memory::InMemory::new());
+        Self { store, shown: "memory".to_owned(), directory: None }
+    }
+
     fn directory(path: PathBuf, make: bool) -> Result<Self> {
         if make {
             std::fs::create_dir_all(&path).map_err(|e| failed(&path, "the directory cannot be made", e))?;

@@ -61,8 +61,8 @@ pub struct PruneOptions {
     pub keep: Keep,
     /// Snapshots that stay whatever the rules say.
     pub also: BTreeSet<SnapshotId>,
-    /// How long a file must have been without use before it is removed. A directory has one writer and needs none; in an
-    /// object store, others may be writing snapshots that are about to need it: longer than making one takes.
+    /// How long a file in an object store must have been without use before it is removed: others may be writing
+    /// snapshots that are about to need it, so longer than making one takes. A directory has one writer and needs none.
     pub grace: Duration,
     /// Only say what would be removed.
     pub dry_run: bool,
@@ -122,7 +122,8 @@ pub async fn prune(repository: &Repository, options: &PruneOptions) -> Result<Pr
         let start = starts.entry(layout::log(manifest.from.log)).or_insert(manifest.from.lsn);
         *start = manifest.from.lsn.min(*start);
     }
-    sweep(repository, &needed, options, &mut pruned).await?;
+    let grace = if repository.has_one_writer() { Duration::ZERO } else { options.grace };
+    sweep(repository, &needed, grace, options.dry_run, &mut pruned).await?;
     cut(repository, &starts, options, &mut pruned).await?;
     Ok(pruned)
 }
@@ -146,7 +147,8 @@ async fn in_use(repository: &Repository) -> Result<BTreeSet<SnapshotId>> {
 async fn sweep(
     repository: &Repository,
     needed: &BTreeSet<ContentHash>,
-    options: &PruneOptions,
+    grace: Duration,
+    dry_run: bool,
     pruned: &mut Pruned,
 ) -> Result<()> {
     let marks = repository.list(&Path::from(layout::GARBAGE)).await?;
@@ -158,16 +160,16 @@ async fn sweep(
         let (file, mark) = (layout::bucket(hash), layout::garbage(hash));
         let since = marked.get(&hash).copied();
         if needed.contains(&hash) {
-            if since.is_some() && !options.dry_run {
+            if since.is_some() && !dry_run {
                 repository.remove(&mark).await?;
             }
             continue;
         }
         let due = match since {
-            _ if options.grace.is_zero() => true,
+            _ if grace.is_zero() => true,
             // Written again since then: somebody is about to need it.
             Some(since) => {
-                age(since) >= options.grace && repository.written(&file).await?.is_some_and(|at| at <= since)
+                age(since) >= grace && repository.written(&file).await?.is_some_and(|at| at <= since)
             }
             None => false,
         };
@@ -175,7 +177,7 @@ async fn sweep(
             pruned.files += 1;
             pruned.bytes += bytes;
         }
-        match (options.dry_run, due) {
+        match (dry_run, due) {
             (true, _) => {}
             (false, true) => {
                 repository.remove(&file).await?;

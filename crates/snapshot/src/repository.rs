@@ -79,6 +79,14 @@ impl Repository {
         Ok(repository)
     }
 
+    /// A repository in an object store in memory.
+    #[cfg(test)]
+    pub(crate) fn in_memory() -> Self {
+        let place = Place::in_memory();
+        let lock = place.lock().ok().map(Arc::new);
+        Self { place, lock, changing: Arc::new(Semaphore::new(1)) }
+    }
+
     /// Whether the place holds a repository.
     async fn is_one(&self) -> Result<bool> {
         let Some(bytes) = self.try_read(&Path::from(layout::REPOSITORY), 64 << 10).await? else {

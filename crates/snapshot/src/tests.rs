@@ -184,7 +184,7 @@ async fn pruning_leaves_every_kept_snapshot_whole_and_nothing_else() {
 async fn with_a_grace_time_a_file_goes_only_after_it_was_without_use_for_so_long() {
     let (mut script, docs) = many(100);
     let store = ModelStore::default();
-    let folder = Folder::new().await;
+    let folder = Folder { repository: Repository::in_memory(), ..Folder::new().await };
     for round in 0..4 {
         script.upsert(&docs, vec![Point::new(round, vec![9.0; 4])]);
         script.apply_to(&store).await;

@@ -15,6 +15,8 @@ mod order;
 mod points;
 mod promises;
 mod search;
+#[cfg(feature = "snapshots")]
+mod snapshot;
 mod status;
 mod stores;
 mod subject;
@@ -66,6 +68,8 @@ pub async fn run(cli: Cli, output: Output) -> Result<ExitCode> {
         Command::Release { member, reload } => {
             told(&cli.config, Order::Release { member, reload }, output).await
         }
+        #[cfg(feature = "snapshots")]
+        Command::Snapshot(command) => snapshot::run(command, &cli.config, output).await,
         command => {
             let config = Config::load(&cli.config)?;
             let tier = Tier::open(config.clone()).await?;
@@ -119,6 +123,8 @@ async fn with_tier(command: Command, config: &Config, tier: &Tier, output: Outpu
         | Command::Drill(_)
         | Command::Diff { .. }
         | Command::Copy { .. } => {}
+        #[cfg(feature = "snapshots")]
+        Command::Snapshot(_) => {}
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -114,7 +114,7 @@ use route::View;
 use shadow::Shadow;
 use snapshots::Snapshots;
 #[cfg(feature = "snapshots")]
-pub(crate) use snapshots::place_options;
+pub(crate) use snapshots::{place_options, prune_options};
 
 /// Entries read at once while the catalog is built.
 const SCAN_BYTES: usize = 8 << 20;

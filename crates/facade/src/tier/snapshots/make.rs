@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Newest, Snapshots};
 use crate::answer::MemberName;
+use crate::config::SnapshotsConfig;
 use crate::tier::member::Member;
 use crate::tier::read::closing as closed;
 use crate::tier::status::SnapshotReport;
@@ -213,18 +214,9 @@ impl Snapshots {
     }
 
     async fn prune(&self, repository: &Repository) -> Result<Vec<SnapshotId>> {
-        let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
-        let config = &self.config;
-        let keep = Keep {
-            last: count(config.keep),
-            hourly: count(config.hourly),
-            daily: count(config.daily),
-            weekly: count(config.weekly),
-        };
         // The newest two that are good stay, however many damaged ones are newer.
         let also = self.state.lock().good.keys().rev().take(2).copied().collect();
-        let grace = if repository.has_one_writer() { Duration::ZERO } else { GRACE };
-        let options = PruneOptions { keep, also, grace, dry_run: false };
+        let options = PruneOptions { also, ..prune_options(&self.config) };
         let pruned = prune(repository, &options).await?;
         let mut state = self.state.lock();
         pruned.snapshots.iter().for_each(|id| {
@@ -233,6 +225,18 @@ impl Snapshots {
         drop(state);
         Ok(pruned.snapshots)
     }
+}
+
+/// How snapshots are pruned.
+pub(crate) fn prune_options(config: &SnapshotsConfig) -> PruneOptions {
+    let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    let keep = Keep {
+        last: count(config.keep),
+        hourly: count(config.hourly),
+        daily: count(config.daily),
+        weekly: count(config.weekly),
+    };
+    PruneOptions { keep, grace: GRACE, ..PruneOptions::default() }
 }
 
 /// The member that is read: the last one that has caught up and has every point, because it has the least to do.

@@ -40,7 +40,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub(crate) use archive::run as run_archive;
-pub(crate) use make::{make, run};
+pub(crate) use make::{make, prune_options, run};
 
 use crate::config::SnapshotsConfig;
 use crate::log::Log;

@@ -1,5 +1,8 @@
 //! What can be typed.
 
+#[cfg(feature = "snapshots")]
+pub mod snapshot;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -173,6 +176,10 @@ pub enum Command {
     /// Compare the members of the tier with each other, to find what somebody wrote to one store behind the tier's back;
     /// exit code 3 if there is any.
     Drift(DriftArgs),
+    /// Make, look at and restore snapshots.
+    #[cfg(feature = "snapshots")]
+    #[command(subcommand)]
+    Snapshot(snapshot::SnapshotCommand),
     /// Rehearse a fault.
     #[command(subcommand)]
     Drill(DrillCommand),
