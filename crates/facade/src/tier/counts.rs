@@ -214,6 +214,7 @@ fn refusal(error: &Error) -> Option<String> {
 pub struct MemberCounts {
     served: [AtomicU64; READS.len()],
     hedges: AtomicU64,
+    measured: AtomicU64,
     moves: AtomicU64,
     quarantines: AtomicU64,
     alerts: AtomicU64,
@@ -230,6 +231,11 @@ impl MemberCounts {
     /// It was so slow that the next member was asked too.
     pub fn hedged(&self) {
         add(&self.hedges);
+    }
+
+    /// It is asked only to learn how long it takes.
+    pub fn measured(&self) {
+        add(&self.measured);
     }
 
     /// It failed a read, which moved on.
@@ -254,6 +260,10 @@ impl MemberCounts {
 
     pub fn hedges(&self) -> u64 {
         get(&self.hedges)
+    }
+
+    pub fn measuring_calls(&self) -> u64 {
+        get(&self.measured)
     }
 
     pub fn moves(&self) -> u64 {

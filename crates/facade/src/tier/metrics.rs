@@ -91,6 +91,12 @@ pub const METRICS: &[(&str, Kind, Unit, &str)] = &[
         Unit::Count,
         "Reads for which the next member was asked too, as this one was slow",
     ),
+    (
+        "mainstay_member_measuring_calls_total",
+        C,
+        Unit::Count,
+        "Calls that were made only to learn how long the member takes now",
+    ),
     ("mainstay_member_moves_total", C, Unit::Count, "Reads that this member failed and that moved on"),
     ("mainstay_member_quarantines_total", C, Unit::Count, "Times the member went out of service"),
     ("mainstay_member_alerts_total", C, Unit::Count, "Times somebody was told to look after the member"),
@@ -273,6 +279,7 @@ fn tell_member(member: &Member, name: &str) {
             .absolute(count);
     }
     counter!("mainstay_member_hedges_total", &label).absolute(counts.hedges());
+    counter!("mainstay_member_measuring_calls_total", &label).absolute(counts.measuring_calls());
     counter!("mainstay_member_moves_total", &label).absolute(counts.moves());
     counter!("mainstay_member_quarantines_total", &label).absolute(counts.quarantines());
     counter!("mainstay_member_alerts_total", &label).absolute(counts.alerts());

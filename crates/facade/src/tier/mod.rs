@@ -22,6 +22,7 @@
 //! | `retention` | cutting the log |
 //! | `drift` | comparing the members, and making them equal again |
 //! | `shadow` | searches that a standby answers too |
+//! | `measure` | calls made only to learn how long a member takes |
 //! | `status` | what operators see |
 //! | `json` | the same, for programs |
 
@@ -36,6 +37,7 @@ mod exposed;
 mod failback;
 mod health;
 mod json;
+mod measure;
 pub(crate) mod member;
 mod metrics;
 mod operator;
@@ -101,6 +103,7 @@ use crate::log::Log;
 use applier::{Applier, Pace};
 use counts::{Counts, WriteOperation};
 use drift::Drift;
+use measure::Measure;
 use member::{Member, StateChanges};
 use read::MemberChanges;
 use retry::Retries;
@@ -177,6 +180,7 @@ pub(crate) struct Shared {
     publisher: Publisher,
     pub(crate) drift: Drift,
     pub(crate) shadow: Arc<Shadow>,
+    measure: Measure,
     /// Writers pass side by side on their way into the log; a repair passes alone, so that nothing comes between its
     /// last look at the log and its entries.
     pub(crate) order: RwLock<()>,
@@ -248,6 +252,7 @@ impl Tier {
             publisher: Publisher::default(),
             drift: Drift::default(),
             shadow: Arc::new(Shadow::new(options.shadow, members.len(), events.clone())),
+            measure: Measure::new(members.len()),
             order: RwLock::new(()),
             options,
             log,
