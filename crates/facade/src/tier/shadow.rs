@@ -17,9 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use mainstay_core::{
-    CollectionName, Context, Fields, Hit, Lsn, Op, PointId, Result, SearchQuery, VectorStore,
-};
+use mainstay_core::{CollectionName, Context, Fields, Hit, Lsn, PointId, Result, SearchQuery, VectorStore};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, broadcast};
 use tokio::time::Instant;
@@ -252,11 +250,10 @@ async fn touched(log: &dyn Log, name: &CollectionName, after: Lsn) -> Result<Opt
         return Ok(None);
     }
     for entry in entries.iter().filter(|entry| entry.op.collection() == name) {
-        match &entry.op {
-            Op::CreateCollection(_) | Op::AdoptCollection { .. } | Op::DropCollection(_) => return Ok(None),
-            Op::Upsert { points, .. } => touched.extend(points.iter().map(|point| point.id)),
-            Op::Delete { ids, .. } | Op::PatchPayload { ids, .. } => touched.extend(ids),
+        if entry.op.is_of_collections() {
+            return Ok(None);
         }
+        touched.extend(entry.op.ids());
     }
     Ok(Some(touched))
 }

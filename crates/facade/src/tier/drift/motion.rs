@@ -49,16 +49,7 @@ impl Motion {
         if *op.collection() != self.name {
             return;
         }
-        match op {
-            Op::CreateCollection(_) | Op::AdoptCollection { .. } | Op::DropCollection(_) => {
-                self.collection = true;
-            }
-            Op::Upsert { points, .. } => {
-                self.ids.extend(points.iter().map(|point| point.id).filter(|id| of_interest(*id)));
-            }
-            Op::Delete { ids, .. } | Op::PatchPayload { ids, .. } => {
-                self.ids.extend(ids.iter().copied().filter(|id| of_interest(*id)));
-            }
-        }
+        self.collection |= op.is_of_collections();
+        self.ids.extend(op.ids().filter(|id| of_interest(*id)));
     }
 }
