@@ -134,6 +134,30 @@ pub trait Log: Send + Sync + 'static {
     async fn close(&self) -> Result<()>;
 }
 
+/// Entries that a scan reads at once.
+const SCAN_BYTES: usize = 4 << 20;
+
+/// Goes through the entries after `after` up to `end`, piece by piece, and answers the last one that there was. After an
+/// error, `each` has seen the entries before it.
+///
+/// # Errors
+/// As [`Log::read`].
+pub(crate) async fn scan(
+    log: &dyn Log,
+    after: Lsn,
+    end: Lsn,
+    mut each: impl FnMut(&Entry) + Send,
+) -> Result<Lsn> {
+    let mut at = after;
+    while at < end {
+        let entries = log.read(at, SCAN_BYTES).await?;
+        let Some(last) = entries.last() else { break };
+        at = last.lsn.min(end);
+        entries.iter().take_while(|entry| entry.lsn <= end).for_each(|entry| each(entry));
+    }
+    Ok(at)
+}
+
 /// Keeps entries from being cut while it lives.
 #[derive(Debug)]
 pub struct Hold {

@@ -99,7 +99,7 @@ use crate::answer::{Answer, MemberName, Written};
 use crate::backends;
 use crate::catalog::Catalog;
 use crate::config::{Config, DriftConfig};
-use crate::log::Log;
+use crate::log::{Log, scan};
 use applier::{Applier, Pace};
 use counts::{Counts, WriteOperation};
 use drift::Drift;
@@ -110,8 +110,6 @@ use retry::Retries;
 use route::View;
 use shadow::Shadow;
 
-/// Entries read at once while the catalog is built.
-const SCAN_BYTES: usize = 8 << 20;
 /// Hashing a member reads all of its ids; it may take this long.
 const DIGEST_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -658,13 +656,6 @@ pub(crate) async fn until_closing(closing: &mut watch::Receiver<bool>) {
 async fn read_catalog(log: &dyn Log) -> Result<Catalog> {
     let checkpoint = log.checkpoint();
     let catalog = Catalog::new(checkpoint.collections);
-    let end = log.bounds().last;
-    let mut at = checkpoint.position.lsn;
-    while at < end {
-        let entries = log.read(at, SCAN_BYTES).await?;
-        let Some(last) = entries.last() else { break };
-        at = last.lsn;
-        entries.iter().for_each(|entry| catalog.observe(entry));
-    }
+    scan(log, checkpoint.position.lsn, log.bounds().last, |entry| catalog.observe(entry)).await?;
     Ok(catalog)
 }

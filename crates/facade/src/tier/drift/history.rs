@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mainstay_core::{CollectionRef, Lsn, Op, PayloadPatch, PointId, Record, Result};
 
 use super::judge::Logged;
-use super::motion::SCAN_BYTES;
-use crate::log::{Hold, Log};
+use crate::log::{Hold, Log, scan};
 
 /// Patches of one point since it was written whole that are put together; of a point with more, what members hold counts.
 const MOST_PATCHES: usize = 256;
@@ -48,13 +47,13 @@ impl History {
     /// # Errors
     /// `LogGap` if the log was cut just before, `Corrupt` if it is damaged.
     pub async fn read_to(&mut self, log: &dyn Log, end: Lsn) -> Result<()> {
-        while self.to < end {
-            let entries = log.read(self.to, SCAN_BYTES).await?;
-            let Some(last) = entries.last() else { break };
-            self.to = last.lsn;
-            entries.iter().for_each(|entry| self.take(entry.lsn, &entry.op));
-        }
-        Ok(())
+        let after = self.to;
+        scan(log, after, end, |entry| {
+            self.to = entry.lsn;
+            self.take(entry.lsn, &entry.op);
+        })
+        .await
+        .map(drop)
     }
 
     fn take(&mut self, lsn: Lsn, op: &Op) {

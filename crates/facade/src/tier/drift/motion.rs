@@ -4,10 +4,7 @@ use std::collections::BTreeSet;
 
 use mainstay_core::{CollectionName, Lsn, Op, PointId, Result};
 
-use crate::log::Log;
-
-/// Entries read at once.
-pub(super) const SCAN_BYTES: usize = 4 << 20;
+use crate::log::{Log, scan};
 
 /// What the log did to a collection from one LSN on.
 #[derive(Clone, Debug)]
@@ -36,13 +33,13 @@ impl Motion {
         end: Lsn,
         of_interest: &(dyn Fn(PointId) -> bool + Sync),
     ) -> Result<()> {
-        while self.to < end {
-            let entries = log.read(self.to, SCAN_BYTES).await?;
-            let Some(last) = entries.last() else { break };
-            self.to = last.lsn;
-            entries.iter().for_each(|entry| self.take(&entry.op, of_interest));
-        }
-        Ok(())
+        let after = self.to;
+        scan(log, after, end, |entry| {
+            self.to = entry.lsn;
+            self.take(&entry.op, of_interest);
+        })
+        .await
+        .map(drop)
     }
 
     fn take(&mut self, op: &Op, of_interest: &(dyn Fn(PointId) -> bool + Sync)) {
