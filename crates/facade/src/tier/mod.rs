@@ -380,7 +380,9 @@ impl Tier {
     /// Removes the points that a filter accepts now.
     ///
     /// # Errors
-    /// As [`upsert`](Self::upsert), and as a read, because the filter is resolved to ids first.
+    /// As [`upsert`](Self::upsert), and as a read, because the filter is resolved to ids first. `Invalid` for a filter
+    /// without a condition, which accepts every point and is nearly always one that something was left out of: who
+    /// means all points drops the collection and creates it again.
     pub async fn delete_by_filter(&self, collection: &CollectionName, filter: &Filter) -> Result<Written> {
         let write = self.shared().delete_by_filter(collection, filter);
         self.shared().watched(WriteOperation::DeleteByFilter, collection, write).await
