@@ -265,10 +265,14 @@ impl<S: Storage> Committer<S> {
             return Err(latch);
         }
         let (lsn, start) = (to.position.lsn, self.shared.state.lock().checkpoint.position.lsn);
-        if lsn <= start || !self.shared.holds.allow(lsn) {
+        if lsn <= start {
             return Ok(start);
         }
         let freed = store.size_of(start, lsn)?;
+        // From here on it is not given up but with the log.
+        if !self.shared.holds.begin_cut(lsn) {
+            return Ok(start);
+        }
         if sabotage::on(Bug::CutBeforeCheckpoint) {
             store.remove_up_to(lsn)?;
         }

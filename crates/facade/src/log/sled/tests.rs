@@ -154,6 +154,44 @@ async fn a_failed_sync_is_final_until_a_restart_and_loses_nothing_acked() {
     log.append(vec![upsert(4, 10)]).await.unwrap();
 }
 
+static GATED: AtomicBool = AtomicBool::new(false);
+static ARRIVED: std::sync::Barrier = std::sync::Barrier::new(2);
+static LEAVE: std::sync::Barrier = std::sync::Barrier::new(2);
+
+fn gated_barrier(_: &Path) -> mainstay_core::Result<Barrier> {
+    Ok(Box::new(|| {
+        if GATED.swap(false, Ordering::SeqCst) {
+            ARRIVED.wait();
+            LEAVE.wait();
+        }
+        Ok(())
+    }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_that_is_taken_in_the_middle_of_a_cut_keeps_every_entry_that_it_speaks_of() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = SledLog::open_with(LogOptions::new(directory.path()), gated_barrier).await.unwrap();
+    let log = std::sync::Arc::new(log);
+    log.append((0..10).map(|id| upsert(id, 10)).collect()).await.unwrap();
+    GATED.store(true, Ordering::SeqCst);
+    let cutting = tokio::spawn({
+        let log = std::sync::Arc::clone(&log);
+        async move { log.truncate_before(Lsn(6), Collections::new()).await }
+    });
+    tokio::task::spawn_blocking(|| ARRIVED.wait()).await.unwrap();
+    assert_eq!(log.checkpoint().position.lsn, Lsn::ZERO, "the cut is not done yet");
+    let (early, late) = (log.hold(Lsn::ZERO), log.hold(Lsn(7)));
+    assert_eq!((early.after(), late.after()), (Lsn(5), Lsn(7)));
+    tokio::task::spawn_blocking(|| LEAVE.wait()).await.unwrap();
+    assert_eq!(cutting.await.unwrap().unwrap(), Lsn(5));
+    assert_eq!(log.read(early.after(), 1 << 20).await.unwrap().len(), 5);
+    assert_eq!(log.truncate_before(Lsn(7), Collections::new()).await.unwrap(), Lsn(5), "entry 6 is held");
+    drop(early);
+    assert_eq!(log.truncate_before(Lsn(8), Collections::new()).await.unwrap(), Lsn(7));
+    assert_eq!(log.truncate_before(Lsn(9), Collections::new()).await.unwrap(), Lsn(7), "entry 8 is held");
+}
+
 fn panicking_barrier(_: &Path) -> mainstay_core::Result<Barrier> {
     Ok(Box::new(|| panic!("the test wants the commit thread to end here")))
 }

@@ -37,15 +37,16 @@ pub(super) struct History {
 impl History {
     /// Nothing yet, of these points.
     pub fn of(collection: CollectionRef, ids: BTreeSet<PointId>, log: &dyn Log) -> Self {
-        // Nothing after the cut seen here is cut from now on; what was cut before the hold is a gap at the first read.
-        let cut = log.checkpoint().position.lsn;
-        Self { collection, ids, touches: BTreeMap::new(), to: cut, cut, _hold: log.hold(cut) }
+        // Nothing after it is cut from now on.
+        let hold = log.hold(log.checkpoint().position.lsn);
+        let cut = hold.after();
+        Self { collection, ids, touches: BTreeMap::new(), to: cut, cut, _hold: hold }
     }
 
     /// Takes the entries up to `end` into account.
     ///
     /// # Errors
-    /// `LogGap` if the log was cut just before, `Corrupt` if it is damaged.
+    /// `Corrupt` if the log is damaged.
     pub async fn read_to(&mut self, log: &dyn Log, end: Lsn) -> Result<()> {
         let after = self.to;
         scan(log, after, end, |entry| {
