@@ -32,7 +32,7 @@ use tokio::sync::watch;
 pub use self::codec::decode;
 pub use self::memory::MemoryLog;
 pub use self::sled::{DiskLog, LogOptions, SledLog, SyncPolicy};
-pub use self::storage::{Barrier, Mark, Opened, Storage};
+pub use self::storage::{Barrier, Known, Mark, Opened, Storage};
 use crate::catalog::Collections;
 
 /// Most bytes of one encoded entry. Larger ones would make a run that a store takes in one go

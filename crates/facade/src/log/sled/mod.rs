@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `LOCK` | locked by the process that owns the log; says who it is |
 //! | `sled/` | the entries, by LSN, in a sled tree; identity and checkpoint in another |
-//! | `watermark` | the LSN up to which appends were synced, apart from sled |
+//! | `watermark` | the LSN up to which appends were synced, and whether something else may not be, apart from sled |
 //!
 //! # Commit protocol
 //!
@@ -21,7 +21,9 @@
 //! Every entry's checksum, number and chain. sled takes damage at its end for a torn write and drops it
 //! silently; the watermark knows better, and a missing entry at or below it is an error, never a shorter
 //! log. Entries beyond the watermark may be missing or there: nobody was told that they are durable.
-//! Those that are there are written and synced once more before anybody sees them.
+//! Those that are there are written and synced once more before anybody sees them. So is the whole file if a
+//! checkpoint was written and no sync is known to have covered it: sled reads its file up to the first hole, and an
+//! entry that is written behind a page that a failed sync lost would be lost with it at the next power loss.
 //!
 //! An entry is cut into parts of [`PART_BYTES`], so that no page of sled grows beyond a quarter of a
 //! segment, from where on sled would put it into a file of its own that our sync does not cover.
@@ -50,7 +52,7 @@ use self::commit::{Committer, Request};
 use self::lock::DirectoryLock;
 pub use self::store::Store;
 use super::memory::{closed, cut};
-use super::storage::{Barrier, Mark, Opened, Storage};
+use super::storage::{Barrier, Known, Mark, Opened, Storage};
 use super::tail::Tail;
 use super::{Appended, Bounds, Checkpoint, Hold, Holds, Log};
 use crate::catalog::Collections;
@@ -167,7 +169,7 @@ impl SledLog {
         let lock = DirectoryLock::take(&options.path)?;
         let (opened, mut watermark) = store::open(&options.path, lock)?;
         let barrier = barrier(&opened.store.file_path())?;
-        let mark = Box::new(move |lsn| watermark.set(lsn));
+        let mark = Box::new(move |known| watermark.set(known));
         Self::start(opened, barrier, mark, options.max_bytes, options.sync)
     }
 }
@@ -196,11 +198,13 @@ impl<S: Storage> DiskLog<S> {
         max_bytes: u64,
         policy: SyncPolicy,
     ) -> Result<(Arc<Shared<S>>, Committer<S>)> {
-        let last = opened.last;
-        if opened.synced < last.lsn && !sabotage::on(Bug::TailNotSynced) {
-            // Readers are about to see what nobody knows to be durable.
-            opened.store.rewrite(opened.synced.max(opened.checkpoint.position.lsn))?;
-            let synced = barrier().and_then(|()| mark(last.lsn));
+        let (last, mut known) = (opened.last, opened.known);
+        let tail = known.synced < last.lsn && !sabotage::on(Bug::TailNotSynced);
+        if tail || (known.in_doubt && !sabotage::on(Bug::DoubtForgotten)) {
+            // Readers are about to see what nobody knows to be durable, or entries are about to be written behind it.
+            opened.store.rewrite(known.synced.max(opened.checkpoint.position.lsn))?;
+            known = Known { synced: last.lsn.max(known.synced), in_doubt: false };
+            let synced = barrier().and_then(|()| mark(known));
             synced.map_err(|error| {
                 let text = "the end of the log could not be synced";
                 Error::new(ErrorKind::Unavailable, text).with_source(error)
@@ -221,7 +225,7 @@ impl<S: Storage> DiskLog<S> {
             end: watch::Sender::new(last.lsn),
             holds: Arc::default(),
         });
-        let committer = Committer::new(Arc::clone(&shared), barrier, mark, last, policy);
+        let committer = Committer::new(Arc::clone(&shared), barrier, (mark, known), last, policy);
         Ok((shared, committer))
     }
 

@@ -9,6 +9,7 @@ use mainstay_core::{Effect, ErrorKind, Lsn};
 use rand::{Rng, SeedableRng};
 
 use super::Barrier;
+use super::watermark::Watermark;
 use super::{Log, LogOptions, SledLog, SyncPolicy};
 use crate::catalog::Collections;
 use crate::log::suite::upsert;
@@ -190,6 +191,37 @@ async fn a_hold_that_is_taken_in_the_middle_of_a_cut_keeps_every_entry_that_it_s
     drop(early);
     assert_eq!(log.truncate_before(Lsn(8), Collections::new()).await.unwrap(), Lsn(7));
     assert_eq!(log.truncate_before(Lsn(9), Collections::new()).await.unwrap(), Lsn(7), "entry 8 is held");
+}
+
+static FAIL_CUT: AtomicBool = AtomicBool::new(false);
+
+fn barrier_that_fails_a_cut(_: &Path) -> mainstay_core::Result<Barrier> {
+    let fails = || FAIL_CUT.load(Ordering::SeqCst);
+    Ok(Box::new(move || if fails() { Err(std::io::Error::other("the device failed")) } else { Ok(()) }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_writes_again_what_a_cut_wrote_whose_sync_failed() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = || LogOptions::new(directory.path());
+    let in_doubt = || Watermark::open(directory.path()).unwrap().1.in_doubt;
+    let log = SledLog::open_with(options(), barrier_that_fails_a_cut).await.unwrap();
+    log.append((0..10).map(|id| upsert(id, 10)).collect()).await.unwrap();
+    log.truncate_before(Lsn(3), Collections::new()).await.unwrap();
+    assert!(!in_doubt(), "the sync went well");
+    FAIL_CUT.store(true, Ordering::SeqCst);
+    log.truncate_before(Lsn(6), Collections::new()).await.unwrap_err();
+    assert!(in_doubt());
+    log.close().await.unwrap_err();
+    drop(log);
+    // A start that cannot sync it either is refused, and the next one knows of it.
+    let refused = SledLog::open_with(options(), barrier_that_fails_a_cut).await.err().unwrap();
+    assert!(refused.to_string().contains("could not be synced"), "{refused}");
+    assert!(in_doubt());
+    FAIL_CUT.store(false, Ordering::SeqCst);
+    let log = SledLog::open_with(options(), barrier_that_fails_a_cut).await.unwrap();
+    assert!(!in_doubt());
+    assert_eq!(log.append(vec![upsert(1, 10)]).await.unwrap().first, Lsn(11));
 }
 
 fn panicking_barrier(_: &Path) -> mainstay_core::Result<Barrier> {
