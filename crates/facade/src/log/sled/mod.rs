@@ -32,6 +32,7 @@ pub(super) mod commit;
 mod lock;
 #[cfg(feature = "simulation")]
 mod simulated;
+mod snapshot;
 mod store;
 mod watermark;
 
@@ -50,6 +51,7 @@ use tokio::sync::{oneshot, watch};
 
 use self::commit::{Committer, Request};
 use self::lock::DirectoryLock;
+use self::snapshot::Snapshot;
 pub use self::store::Store;
 use super::memory::{closed, cut};
 use super::storage::{Barrier, Known, Mark, Opened, Storage};
@@ -166,7 +168,24 @@ impl SledLog {
     }
 
     fn open_blocking(options: LogOptions, barrier: commit::OpenBarrier) -> Result<Self> {
-        let lock = DirectoryLock::take(&options.path)?;
+        let lock = Arc::new(DirectoryLock::take(&options.path)?);
+        let sled = options.path.join("sled");
+        let found = Snapshot::find(&sled)
+            .map_err(|error| store::io_error("the log's directory cannot be used", &sled, error))?;
+        let log = Self::open_locked(&options, Arc::clone(&lock), barrier);
+        if log.is_err()
+            && let Err(error) = found.put_back()
+        {
+            tracing::warn!(%error, "what the log's storage noted at a start that failed is still there");
+        }
+        log
+    }
+
+    fn open_locked(
+        options: &LogOptions,
+        lock: Arc<DirectoryLock>,
+        barrier: commit::OpenBarrier,
+    ) -> Result<Self> {
         let (opened, mut watermark) = store::open(&options.path, lock)?;
         let barrier = barrier(&opened.store.file_path())?;
         let mark = Box::new(move |known| watermark.set(known));

@@ -30,11 +30,11 @@ pub struct Store {
     meta: sled::Tree,
     db: sled::Db,
     directory: PathBuf,
-    _lock: DirectoryLock,
+    _lock: Arc<DirectoryLock>,
 }
 
 /// Opens the log of a directory and checks every entry.
-pub fn open(directory: &Path, lock: DirectoryLock) -> Result<(Opened<Store>, Watermark)> {
+pub fn open(directory: &Path, lock: Arc<DirectoryLock>) -> Result<(Opened<Store>, Watermark)> {
     let (watermark, known) = Watermark::open(directory)?;
     let db = open_sled(&directory.join("sled"))?;
     let entries = db.open_tree(b"entries").map_err(sled_error)?;

@@ -224,6 +224,52 @@ async fn a_start_writes_again_what_a_cut_wrote_whose_sync_failed() {
     assert_eq!(log.append(vec![upsert(1, 10)]).await.unwrap().first, Lsn(11));
 }
 
+static FAIL_TAIL: AtomicBool = AtomicBool::new(false);
+
+fn barrier_that_fails_the_tail(_: &Path) -> mainstay_core::Result<Barrier> {
+    let fails = || FAIL_TAIL.load(Ordering::SeqCst);
+    Ok(Box::new(move || if fails() { Err(std::io::Error::other("the device failed")) } else { Ok(()) }))
+}
+
+/// A sync fails and its pages are lost, although the operating system goes on to show them. The process starts again, sled
+/// takes note of what it reads, and the power goes before that is written again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_power_loss_during_a_start_takes_no_acked_entry_with_what_was_lost_before() {
+    for (acked, size) in [(10_u64, 100), (40, 3_000), (60, 80_000), (90, 100_000)] {
+        let directory = tempfile::tempdir().unwrap();
+        let options = || LogOptions::new(directory.path());
+        let file = directory.path().join("sled/db");
+        let log = SledLog::open_with(options(), barrier_that_fails_the_tail).await.unwrap();
+        for id in 0..acked {
+            log.append(vec![upsert(id, size)]).await.unwrap();
+        }
+        let durable = std::fs::read(&file).unwrap();
+        FAIL_TAIL.store(true, Ordering::SeqCst);
+        log.append((0..5).map(|id| upsert(id, size)).collect()).await.unwrap_err();
+        log.close().await.unwrap_err();
+        drop(log);
+        let shown = std::fs::read(&file).unwrap();
+        // It gets as far as to the sync.
+        SledLog::open_with(options(), barrier_that_fails_the_tail).await.err().unwrap();
+        FAIL_TAIL.store(false, Ordering::SeqCst);
+        let mut left = std::fs::read(&file).unwrap();
+        for (at, byte) in left.iter_mut().enumerate() {
+            let was = durable.get(at).copied().unwrap_or(0);
+            if shown.get(at).is_some_and(|shown| *shown != was) {
+                *byte = was;
+            }
+        }
+        std::fs::write(&file, left).unwrap();
+        let log = SledLog::open(options()).await.unwrap();
+        assert!(log.bounds().last >= Lsn(acked), "{acked}");
+        let mut at = Lsn::ZERO;
+        while at < Lsn(acked) {
+            at = log.read(at, 1 << 20).await.unwrap().last().unwrap().lsn;
+        }
+        log.append(vec![upsert(1, 10)]).await.unwrap();
+    }
+}
+
 fn panicking_barrier(_: &Path) -> mainstay_core::Result<Barrier> {
     Ok(Box::new(|| panic!("the test wants the commit thread to end here")))
 }
