@@ -71,6 +71,8 @@ pub enum Failure {
     AfterWrite,
     /// The sync fails, and what it should have synced is lost although the next one succeeds.
     Sync,
+    /// The same of the next sync that is for a cut.
+    CutSync,
 }
 
 /// The disk of the log. It outlives the process.
@@ -173,7 +175,8 @@ impl Disk {
             return Err(gone());
         }
         let mut state = self.state.lock();
-        let failure = state.fails_next.filter(|failure| *failure != Failure::Sync);
+        let of_a_sync = |failure: &Failure| matches!(failure, Failure::Sync | Failure::CutSync);
+        let failure = state.fails_next.filter(|failure| !of_a_sync(failure));
         if failure.is_some() {
             state.fails_next = None;
             self.world.told.lock().latched = true;
@@ -194,7 +197,8 @@ impl Disk {
             return Err(io::Error::other("the process is gone"));
         }
         let mut state = self.state.lock();
-        if state.fails_next == Some(Failure::Sync) {
+        let cuts = state.pending.iter().any(|(change, _)| matches!(change, Change::Checkpoint(_)));
+        if state.fails_next == Some(if cuts { Failure::CutSync } else { Failure::Sync }) {
             state.fails_next = None;
             self.world.told.lock().latched = true;
             self.world.note(|| "disk: a sync fails, and what it was for is lost".to_owned());
