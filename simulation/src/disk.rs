@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mainstay::log::{Appended, Bounds, Checkpoint, DiskLog, Hold, Log, Opened, Storage, SyncPolicy, decode};
+use mainstay::log::{
+    Appended, Bounds, Checkpoint, DiskLog, Hold, Known, Log, Opened, Storage, SyncPolicy, decode,
+};
 use mainstay::{Collections, Lsn};
 use mainstay_core::{Entry, EntryHash, Error, ErrorKind, LogId, LogIdentity, Op, Position, Result};
 use parking_lot::Mutex;
@@ -23,7 +25,7 @@ type Bytes = Arc<[u8]>;
 struct Image {
     entries: BTreeMap<Lsn, Bytes>,
     checkpoint: Option<Checkpoint>,
-    mark: Lsn,
+    mark: Known,
 }
 
 /// A change of the disk, atomic.
@@ -69,6 +71,8 @@ pub enum Failure {
     AfterWrite,
     /// The sync fails, and what it should have synced is lost although the next one succeeds.
     Sync,
+    /// The same of the next sync that is for a cut.
+    CutSync,
 }
 
 /// The disk of the log. It outlives the process.
@@ -131,8 +135,10 @@ impl Disk {
             image.take(change);
         }
         // The mark is synced by nobody.
-        image.mark =
-            if self.world.one_in(2) { state.shown.mark.min(state.durable.mark) } else { state.durable.mark };
+        image.mark = state.durable.mark;
+        if self.world.one_in(2) {
+            image.mark.synced = image.mark.synced.min(state.shown.mark.synced);
+        }
         state.shown = image.clone();
         state.durable = image;
         state.pending.clear();
@@ -146,7 +152,7 @@ impl Disk {
         let there: Vec<Lsn> = state.shown.entries.keys().copied().filter(|lsn| *lsn > start).collect();
         let (first, last) = (*there.first()?, *there.last()?);
         let lsn = Lsn(self.world.draw(|rng| rng.random_range(first.0..=last.0)));
-        if state.shown.mark >= lsn && self.world.one_in(3) {
+        if state.shown.mark.synced >= lsn && self.world.one_in(3) {
             state.shown.entries.split_off(&lsn);
         } else {
             let bytes = state.shown.entries.get_mut(&lsn)?;
@@ -169,7 +175,8 @@ impl Disk {
             return Err(gone());
         }
         let mut state = self.state.lock();
-        let failure = state.fails_next.filter(|failure| *failure != Failure::Sync);
+        let of_a_sync = |failure: &Failure| matches!(failure, Failure::Sync | Failure::CutSync);
+        let failure = state.fails_next.filter(|failure| !of_a_sync(failure));
         if failure.is_some() {
             state.fails_next = None;
             self.world.told.lock().latched = true;
@@ -190,14 +197,12 @@ impl Disk {
             return Err(io::Error::other("the process is gone"));
         }
         let mut state = self.state.lock();
-        if state.fails_next == Some(Failure::Sync) {
+        let cuts = state.pending.iter().any(|(change, _)| matches!(change, Change::Checkpoint(_)));
+        if state.fails_next == Some(if cuts { Failure::CutSync } else { Failure::Sync }) {
             state.fails_next = None;
             self.world.told.lock().latched = true;
             self.world.note(|| "disk: a sync fails, and what it was for is lost".to_owned());
-            // What a cut wrote is not lost: nothing at a start tells that it was, as the watermark tells of entries.
-            for (change, lost) in &mut state.pending {
-                *lost |= matches!(change, Change::Write(_));
-            }
+            state.pending.iter_mut().for_each(|(_, lost)| *lost = true);
             return Err(io::Error::other("the device failed"));
         }
         let usable = state.pending.iter().take_while(|(_, lost)| !lost).count();
@@ -227,11 +232,11 @@ impl Disk {
         )?;
         let (disk, marked) = (Arc::clone(self), Arc::clone(self));
         let barrier = Box::new(move || disk.sync());
-        let mark = Box::new(move |lsn| {
+        let mark = Box::new(move |known| {
             let mut state = marked.state.lock();
-            state.shown.mark = lsn;
+            state.shown.mark = known;
             if marked.world.one_in(2) {
-                state.durable.mark = lsn;
+                state.durable.mark = known;
             }
             Ok(())
         });

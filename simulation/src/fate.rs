@@ -90,7 +90,7 @@ fn strike(world: &World, disk: &Disk, event: Event, any: &Machine, victim: &Mach
             victim.poison(world.truth.lock().end());
         }
         Event::Disk => {
-            let failures = [Failure::Full, Failure::AfterWrite, Failure::Sync, Failure::Sync];
+            let failures = [Failure::Full, Failure::AfterWrite, Failure::Sync, Failure::CutSync];
             let failure = world.draw(|rng| *failures.choose(rng).unwrap_or(&Failure::Sync));
             world.note(|| format!("disk: will fail: {failure:?}"));
             disk.fail_next(failure);

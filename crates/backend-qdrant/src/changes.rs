@@ -161,14 +161,3 @@ pub async fn write(cx: &Context, engine: &dyn Engine, known: &Known, batch: Batc
     }
     Ok(())
 }
-
-/// The ids that an entry touches.
-pub fn touched(op: &Op) -> Box<dyn Iterator<Item = PointId> + Send + '_> {
-    match op {
-        Op::CreateCollection(_) | Op::AdoptCollection { .. } | Op::DropCollection(_) => {
-            Box::new(std::iter::empty())
-        }
-        Op::Upsert { points, .. } => Box::new(points.iter().map(|point| point.id)),
-        Op::Delete { ids, .. } | Op::PatchPayload { ids, .. } => Box::new(ids.iter().copied()),
-    }
-}

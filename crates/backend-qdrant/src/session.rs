@@ -11,7 +11,7 @@ use mainstay_core::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::changes::{Changes, touched};
+use crate::changes::Changes;
 use crate::control::{Control, Known};
 use crate::engine::Engine;
 
@@ -333,7 +333,7 @@ impl Session {
             && engine.count_from(cx, &known.spec.name, first.lsn).await? > 0
         {
             let ids: BTreeSet<PointId> =
-                entries.iter().filter(of_it).flat_map(|entry| touched(&entry.op)).collect();
+                entries.iter().filter(of_it).flat_map(|entry| entry.op.ids()).collect();
             let ids: Vec<PointId> = ids.into_iter().collect();
             stored = Some(engine.versions(cx, &known.spec.name, &ids).await?);
         }

@@ -182,6 +182,24 @@ impl Op {
         }
     }
 
+    /// Whether this creates, takes over or drops a collection, and so touches no point by its id.
+    pub fn is_of_collections(&self) -> bool {
+        match self {
+            Self::CreateCollection(_) | Self::AdoptCollection { .. } | Self::DropCollection(_) => true,
+            Self::Upsert { .. } | Self::Delete { .. } | Self::PatchPayload { .. } => false,
+        }
+    }
+
+    /// The ids of the points that this touches, in order; none for a change of collections.
+    pub fn ids(&self) -> impl Iterator<Item = PointId> + Send + '_ {
+        let (points, ids): (&[Arc<Point>], &[PointId]) = match self {
+            Self::CreateCollection(_) | Self::AdoptCollection { .. } | Self::DropCollection(_) => (&[], &[]),
+            Self::Upsert { points, .. } => (points, &[]),
+            Self::Delete { ids, .. } | Self::PatchPayload { ids, .. } => (&[], ids),
+        };
+        points.iter().map(|point| point.id).chain(ids.iter().copied())
+    }
+
     /// How many points this touches (1 for a change of collections).
     pub fn points(&self) -> usize {
         match self {
@@ -312,6 +330,24 @@ mod tests {
 
     fn run(from: u64, to: u64) -> Run {
         Run::new(at(from - 1), (from..=to).map(entry).collect()).unwrap()
+    }
+
+    #[test]
+    fn an_operation_says_which_points_it_touches() {
+        let collection = CollectionRef { name: CollectionName::new("c").unwrap(), incarnation: Lsn(1) };
+        let ids = vec![PointId::Num(3), PointId::Num(1)];
+        let points = ids.iter().map(|id| Arc::new(Point::new(*id, vec![1.0]))).collect();
+        let patch = PayloadPatch::Set(Payload::new());
+        for op in [
+            Op::Upsert { collection: collection.clone(), points },
+            Op::Delete { collection: collection.clone(), ids: ids.clone() },
+            Op::PatchPayload { collection: collection.clone(), ids: ids.clone(), patch },
+        ] {
+            assert_eq!((op.ids().collect::<Vec<_>>(), op.is_of_collections()), (ids.clone(), false));
+            assert_eq!(op.ids().count(), op.points());
+        }
+        let drop = Op::DropCollection(collection);
+        assert_eq!((drop.ids().count(), drop.is_of_collections()), (0, true));
     }
 
     #[test]

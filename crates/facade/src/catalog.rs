@@ -67,7 +67,7 @@ impl Catalog {
 
     /// Takes an entry of the log into account; entries come in order.
     pub fn observe(&self, entry: &Entry) {
-        if matches!(entry.op, Op::CreateCollection(_) | Op::AdoptCollection { .. } | Op::DropCollection(_)) {
+        if entry.op.is_of_collections() {
             let mut state = self.state.write();
             fold(&mut state.current, entry.lsn, &entry.op);
             state.changes.insert(entry.lsn, entry.op.clone());

@@ -84,6 +84,8 @@ pub enum Bug {
     AckBeforeSync,
     /// What a start finds beyond the last sync is not synced.
     TailNotSynced,
+    /// What a cut wrote and no sync is known to have covered is not written again by a start.
+    DoubtForgotten,
     /// After a failed sync the log takes more entries.
     FailedSyncForgotten,
     /// A cut removes entries before its checkpoint is durable.
@@ -136,6 +138,7 @@ impl Bug {
         Self::FailbackAtOnce,
         Self::AckBeforeSync,
         Self::TailNotSynced,
+        Self::DoubtForgotten,
         Self::FailedSyncForgotten,
         Self::CutBeforeCheckpoint,
         Self::ChecksumIgnored,

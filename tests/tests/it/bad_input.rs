@@ -240,6 +240,7 @@ fn other_writes<'a>(tier: &'a Tier, docs: &'a CollectionName) -> Vec<Case<'a>> {
         call("overwrite_payload: too deep", put(one(), json!({"a": nested(99)})), Invalid, "deeper than 64"),
         call("delete_payload: no paths", cut(one(), vec![]), Invalid, "the list of payload paths is empty"),
         call("delete_payload: no ids", cut(vec![], vec![path("a")]), Invalid, "the list of ids is empty"),
+        call("delete_by_filter: no condition", by_filter(Filter::default()), Invalid, "remove every point"),
         call("delete_payload: too many paths", cut(one(), long_paths), Invalid, "at most 1048576"),
     ];
     for (name, filter, fragment) in filters() {

@@ -21,7 +21,6 @@ mod status;
 mod stores;
 mod subject;
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use mainstay::control::Order;
@@ -60,13 +59,13 @@ pub async fn run(cli: Cli, output: Output) -> Result<ExitCode> {
             let closed = subject.close().await;
             shown.and(closed).map(|()| ExitCode::SUCCESS)
         }
-        Command::Failover { member } => told(&cli.config, Order::Failover { member }, output).await,
-        Command::Failback { member } => told(&cli.config, Order::Failback { member }, output).await,
+        Command::Failover { member } => order::run(&cli.config, Order::Failover { member }, output).await,
+        Command::Failback { member } => order::run(&cli.config, Order::Failback { member }, output).await,
         Command::Quarantine { member, reason } => {
-            told(&cli.config, Order::Quarantine { member, reason }, output).await
+            order::run(&cli.config, Order::Quarantine { member, reason }, output).await
         }
         Command::Release { member, reload } => {
-            told(&cli.config, Order::Release { member, reload }, output).await
+            order::run(&cli.config, Order::Release { member, reload }, output).await
         }
         #[cfg(feature = "snapshots")]
         Command::Snapshot(command) => snapshot::run(command, &cli.config, output).await,
@@ -79,10 +78,6 @@ pub async fn run(cli: Cli, output: Output) -> Result<ExitCode> {
             closed.map(|()| code)
         }
     }
-}
-
-async fn told(config: &Path, order: Order, output: Output) -> Result<ExitCode> {
-    order::run(config, &order, output).await.map(|()| ExitCode::SUCCESS)
 }
 
 async fn with_tier(command: Command, config: &Config, tier: &Tier, output: Output) -> Result<ExitCode> {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use rand::Rng;
+
 /// Of searches that began within so many milliseconds of each other only the worst is kept.
 const SLOT_MS: u128 = 10;
 /// Searches that the median is taken from.
@@ -15,7 +17,6 @@ pub struct Latencies {
     worst: BTreeMap<u128, (Instant, Duration)>,
     sample: Vec<(Instant, Duration)>,
     seen: u64,
-    random: u64,
 }
 
 impl Latencies {
@@ -33,9 +34,7 @@ impl Latencies {
             return;
         }
         // Each search stays with the same chance (reservoir sampling, algorithm R).
-        self.random =
-            self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let at = usize::try_from((self.random >> 16) % self.seen).unwrap_or(usize::MAX);
+        let at = usize::try_from(rand::rng().random_range(0..self.seen)).unwrap_or(usize::MAX);
         if let Some(kept) = self.sample.get_mut(at) {
             *kept = (began, took);
         }

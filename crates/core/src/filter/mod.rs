@@ -157,6 +157,15 @@ impl Filter {
         self.must.is_empty() && self.should.is_empty() && self.must_not.is_empty()
     }
 
+    /// Whether it accepts every point, whatever is in it: it has no condition, or none but filters of that kind.
+    pub fn accepts_all(&self) -> bool {
+        let accepts_all =
+            |condition: &Condition| matches!(condition, Condition::Filter(inner) if inner.accepts_all());
+        self.must.iter().all(accepts_all)
+            && (self.should.is_empty() || self.should.iter().any(accepts_all))
+            && self.must_not.is_empty()
+    }
+
     /// Checks the limits on depth, conditions and values, and that no bound is NaN.
     ///
     /// # Errors

@@ -120,10 +120,13 @@ impl Log for MemoryLog {
         let mut state = self.state.lock();
         let to = Lsn(lsn.0.saturating_sub(1)).min(state.last.lsn);
         let from = state.checkpoint.position.lsn;
-        if to <= from || !self.holds.allow(to) {
+        if to <= from {
             return Ok(from);
         }
         let hash = state.entries.get(to).ok_or_else(|| cut(to))?.hash;
+        if !self.holds.begin_cut(to) {
+            return Ok(from);
+        }
         let bytes: usize =
             (from.0 + 1..=to.0).filter_map(|n| state.entries.get(Lsn(n))).map(|entry| entry.size_bytes).sum();
         state.bytes -= bytes as u64;

@@ -36,7 +36,7 @@ pub(crate) use self::codec::decode;
 pub(crate) use self::codec::encode;
 pub use self::memory::MemoryLog;
 pub use self::sled::{DiskLog, LogOptions, SledLog, SyncPolicy};
-pub use self::storage::{Barrier, Mark, Opened, Storage};
+pub use self::storage::{Barrier, Known, Mark, Opened, Storage};
 use crate::catalog::Collections;
 
 /// Most bytes of one encoded entry. Larger ones would make a run that a store takes in one go
@@ -122,7 +122,8 @@ pub trait Log: Send + Sync + 'static {
     /// Whatever storage runs into; the log is whole then.
     async fn truncate_before(&self, lsn: Lsn, collections: Collections) -> Result<Lsn>;
 
-    /// Keeps every entry after `lsn` from being cut until the hold is dropped.
+    /// Keeps every entry after `lsn` from being cut until the hold is dropped. If a cut is on its way beyond that, it
+    /// goes on, and the hold is of the entries after it: [`Hold::after`] says from where.
     fn hold(&self, lsn: Lsn) -> Hold;
 
     /// Makes everything appended durable, whatever the policy.
@@ -138,6 +139,30 @@ pub trait Log: Send + Sync + 'static {
     async fn close(&self) -> Result<()>;
 }
 
+/// Entries that a scan reads at once.
+const SCAN_BYTES: usize = 4 << 20;
+
+/// Goes through the entries after `after` up to `end`, piece by piece, and answers the last one that there was. After an
+/// error, `each` has seen the entries before it.
+///
+/// # Errors
+/// As [`Log::read`].
+pub(crate) async fn scan(
+    log: &dyn Log,
+    after: Lsn,
+    end: Lsn,
+    mut each: impl FnMut(&Entry) + Send,
+) -> Result<Lsn> {
+    let mut at = after;
+    while at < end {
+        let entries = log.read(at, SCAN_BYTES).await?;
+        let Some(last) = entries.last() else { break };
+        at = last.lsn.min(end);
+        entries.iter().take_while(|entry| entry.lsn <= end).for_each(|entry| each(entry));
+    }
+    Ok(at)
+}
+
 /// Keeps entries from being cut while it lives.
 #[derive(Debug)]
 pub struct Hold {
@@ -145,29 +170,64 @@ pub struct Hold {
     after: Lsn,
 }
 
-/// How many holds stand at each LSN.
+impl Hold {
+    /// Every entry after this one is kept: what was asked for, or later if a cut was on its way already.
+    pub fn after(&self) -> Lsn {
+        self.after
+    }
+}
+
+/// What must not be cut, and what is being cut. One lock for both: a cut takes a while, and a hold that is taken in the
+/// middle of it must not promise entries that are on their way out.
 #[derive(Debug, Default)]
-pub(crate) struct Holds(Mutex<BTreeMap<Lsn, usize>>);
+pub(crate) struct Holds(Mutex<Held>);
+
+#[derive(Debug, Default)]
+struct Held {
+    /// How many holds stand at each LSN.
+    at: BTreeMap<Lsn, usize>,
+    /// Entries up to this one are cut, or are about to be.
+    cut: Lsn,
+}
 
 impl Holds {
     fn hold(self: &Arc<Self>, after: Lsn) -> Hold {
-        *self.0.lock().entry(after).or_default() += 1;
+        let mut held = self.0.lock();
+        let after = after.max(held.cut);
+        *held.at.entry(after).or_default() += 1;
         Hold { holds: Arc::clone(self), after }
     }
 
-    /// Whether every entry up to `lsn` may be cut.
+    /// Whether every entry up to `lsn` may be cut, as things are.
     fn allow(&self, lsn: Lsn) -> bool {
-        self.0.lock().first_key_value().is_none_or(|(after, _)| *after >= lsn)
+        self.0.lock().allow(lsn)
+    }
+
+    /// As [`allow`](Self::allow), for a cut that begins now: later holds begin after it. If it then fails, they hold less
+    /// than they might, which harms nobody.
+    fn begin_cut(&self, lsn: Lsn) -> bool {
+        let mut held = self.0.lock();
+        let allowed = held.allow(lsn);
+        if allowed {
+            held.cut = held.cut.max(lsn);
+        }
+        allowed
+    }
+}
+
+impl Held {
+    fn allow(&self, lsn: Lsn) -> bool {
+        self.at.first_key_value().is_none_or(|(after, _)| *after >= lsn)
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let mut holds = self.holds.0.lock();
-        if let Some(count) = holds.get_mut(&self.after) {
+        let mut held = self.holds.0.lock();
+        if let Some(count) = held.at.get_mut(&self.after) {
             *count -= 1;
             if *count == 0 {
-                holds.remove(&self.after);
+                held.at.remove(&self.after);
             }
         }
     }

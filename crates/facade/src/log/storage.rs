@@ -31,8 +31,9 @@ pub trait Storage: Send + Sync + 'static {
     /// Whatever the storage runs into; whether the entries are there is then unknown.
     fn write(&self, entries: &[(Lsn, Vec<u8>)]) -> Result<()>;
 
-    /// Writes the entries after `after` once more, up to the operating system, so that the next sync covers them: an
-    /// earlier one may have failed, after which the operating system takes them for written. Before the first write.
+    /// Writes the entries after `after` and the checkpoint once more, up to the operating system, so that the next sync
+    /// covers them: an earlier one may have failed, after which the operating system takes them for written. Before the
+    /// first write.
     ///
     /// # Errors
     /// Whatever the storage runs into.
@@ -59,8 +60,19 @@ pub trait Storage: Send + Sync + 'static {
 
 /// What makes written bytes durable.
 pub type Barrier = Box<dyn FnMut() -> std::io::Result<()> + Send>;
-/// Notes up to which LSN appends were made durable, apart from the entries.
-pub type Mark = Box<dyn FnMut(Lsn) -> std::io::Result<()> + Send>;
+/// Notes what is durable, apart from the entries.
+pub type Mark = Box<dyn FnMut(Known) -> std::io::Result<()> + Send>;
+
+/// What is known of what is durable. After a power loss it may be older than the entries, which does no harm: what is
+/// read then is what the disk has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Entries up to here are durable for certain.
+    pub synced: Lsn,
+    /// Something else was written that no sync has covered yet, such as a checkpoint. If the sync fails, the operating
+    /// system goes on to show what the disk does not have.
+    pub in_doubt: bool,
+}
 
 /// What a start finds.
 pub struct Opened<S> {
@@ -74,13 +86,13 @@ pub struct Opened<S> {
     pub last: Position,
     /// Bytes of all entries.
     pub bytes: u64,
-    /// Entries up to here are durable for certain.
-    pub synced: Lsn,
+    /// What is durable for certain.
+    pub known: Known,
 }
 
 impl<S: Storage> Opened<S> {
-    /// Finishes a cut that was cut short, checks every entry, and that none is missing up to `synced`. `place` is
-    /// where the log is, for people to read.
+    /// Finishes a cut that was cut short, checks every entry, and that none is missing that is known to be durable.
+    /// `place` is where the log is, for people to read.
     ///
     /// # Errors
     /// `Corrupt` with the LSN of an entry that is damaged or missing.
@@ -88,7 +100,7 @@ impl<S: Storage> Opened<S> {
         store: S,
         identity: LogIdentity,
         checkpoint: Checkpoint,
-        synced: Lsn,
+        known: Known,
         place: &str,
     ) -> Result<Self> {
         store.remove_up_to(checkpoint.position.lsn)?;
@@ -99,6 +111,7 @@ impl<S: Storage> Opened<S> {
             bytes += entries.iter().map(|entry| entry.size_bytes as u64).sum::<u64>();
             last = Position { lsn: end.lsn, hash: end.hash, ..last };
         }
+        let synced = known.synced;
         if last.lsn < synced && !sabotage::on(Bug::WatermarkIgnored) {
             let missing = last.lsn.next();
             return Err(Error::new(
@@ -110,6 +123,6 @@ impl<S: Storage> Opened<S> {
             )
             .with_lsn(missing));
         }
-        Ok(Self { store, identity, checkpoint, last, bytes, synced })
+        Ok(Self { store, identity, checkpoint, last, bytes, known })
     }
 }

@@ -8,7 +8,7 @@ use mainstay_core::{
 };
 use proptest::prelude::*;
 
-use super::{Log, LogOptions, MemoryLog, SledLog, codec};
+use super::{Log, LogOptions, MemoryLog, SledLog, codec, scan};
 use crate::catalog::Collections;
 
 pub(super) fn upsert(id: u64, bytes: usize) -> Op {
@@ -38,6 +38,20 @@ async fn appends_are_contiguous_and_chained(log: &dyn Log) {
     assert!(log.read(end, 500).await.unwrap().is_empty());
     assert_eq!(log.position_at(Lsn::ZERO).await.unwrap(), Position::start(log.identity()));
     assert_eq!(log.position_at(end.next()).await.unwrap_err().kind(), ErrorKind::LogGap);
+}
+
+async fn a_scan_passes_every_entry_up_to_its_end_once(log: &dyn Log) {
+    // More than a scan reads at once.
+    for id in 0..12 {
+        log.append(vec![upsert(id, 600 << 10)]).await.unwrap();
+    }
+    let cut = log.truncate_before(Lsn(2), Collections::new()).await.unwrap();
+    for (after, end, last) in [(1, 12, 12), (3, 9, 9), (3, 40, 12), (5, 5, 5), (12, 12, 12), (7, 8, 8)] {
+        let mut seen = Vec::new();
+        let reached = scan(log, Lsn(after), Lsn(end), |entry| seen.push(entry.lsn.0)).await.unwrap();
+        assert_eq!((reached, seen), (Lsn(last), (after + 1..=last).collect()), "{after} to {end}");
+    }
+    assert_eq!(scan(log, Lsn::ZERO, Lsn(4), |_| {}).await.unwrap_err().kind(), ErrorKind::LogGap, "{cut}");
 }
 
 async fn a_refused_append_leaves_no_trace(log: &dyn Log) {
@@ -121,6 +135,7 @@ macro_rules! both {
 
 both!(
     appends_are_contiguous_and_chained,
+    a_scan_passes_every_entry_up_to_its_end_once,
     a_refused_append_leaves_no_trace,
     a_cut_keeps_what_is_held_and_the_state_before_the_first_entry,
     a_closed_log_takes_nothing_more

@@ -55,8 +55,9 @@ pub async fn load(
         ));
     };
     let (source, target) = (&members[source], &members[target]);
-    // Held before the position is read, so that the cut cannot pass it in between.
-    let _hold = log.hold(first);
+    // Held before the position is read, so that the cut cannot pass it in between. One that is on its way does not wait.
+    let hold = log.hold(first);
+    let first = hold.after();
     let setbacks = source.setbacks();
     let base = position_of(source, log).await?;
     if base.lsn < first {

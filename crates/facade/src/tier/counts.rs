@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use crate::answer::Written;
 use crate::log::Appended;
+use crate::tier::drift::{DriftKind, MemberDrift};
 
 /// The reads of a tier, in the order of their cells.
 pub const READS: [Operation; 4] = [Operation::Search, Operation::Get, Operation::Scroll, Operation::Count];
@@ -79,6 +80,9 @@ impl WriteOperation {
 /// How a write ended for its caller, in the order of the cells.
 pub const OUTCOMES: [&str; 3] = ["acked", "unknown", "refused"];
 
+/// How a comparison of the members ended, in the order of the cells.
+pub const ROUND_OUTCOMES: [&str; 2] = ["compared", "failed"];
+
 /// Counts of a tier as a whole.
 #[derive(Default)]
 pub struct Counts {
@@ -91,6 +95,7 @@ pub struct Counts {
     appended: AtomicU64,
     append_errors: AtomicU64,
     append_times: Latency,
+    drift_rounds: [AtomicU64; ROUND_OUTCOMES.len()],
     /// Why the log refused the last append; gone with the next one that it took.
     refusal: Mutex<Option<String>>,
 }
@@ -150,6 +155,11 @@ impl Counts {
         }
     }
 
+    /// The members were compared, or could not be.
+    pub fn compared<T>(&self, outcome: &Result<T>) {
+        add(&self.drift_rounds[usize::from(outcome.is_err())]);
+    }
+
     /// Every kind of read with its times and its failures.
     pub fn reads(&self) -> impl Iterator<Item = (Operation, ReadTimes)> {
         READS.iter().zip(&self.reads).map(|(operation, times)| (*operation, times.now()))
@@ -196,6 +206,11 @@ impl Counts {
         &self.append_times
     }
 
+    /// How often the members were compared, by how that ended.
+    pub fn drift_rounds(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        ROUND_OUTCOMES.iter().zip(&self.drift_rounds).map(|(outcome, cell)| (*outcome, get(cell)))
+    }
+
     /// Why the log refused the last append, if that speaks of the log.
     pub fn refusal(&self) -> Option<String> {
         self.refusal.lock().clone()
@@ -214,9 +229,50 @@ fn refusal(error: &Error) -> Option<String> {
 pub struct MemberCounts {
     served: [AtomicU64; READS.len()],
     hedges: AtomicU64,
+    measured: AtomicU64,
     moves: AtomicU64,
     quarantines: AtomicU64,
     alerts: AtomicU64,
+    drift: DriftCounts,
+}
+
+/// What comparisons of the members found in one of them, all rounds together.
+#[derive(Default)]
+pub struct DriftCounts {
+    points: [AtomicU64; DriftKind::ALL.len()],
+    collections: AtomicU64,
+    repaired: AtomicU64,
+    reloads: AtomicU64,
+}
+
+impl DriftCounts {
+    fn add(&self, found: &MemberDrift) {
+        for (cell, kind) in self.points.iter().zip(DriftKind::ALL) {
+            cell.fetch_add(found.points_of(kind), Ordering::Relaxed);
+        }
+        self.collections.fetch_add(found.collections.len() as u64, Ordering::Relaxed);
+        self.repaired.fetch_add(found.repaired, Ordering::Relaxed);
+        self.reloads.fetch_add(u64::from(found.reloaded), Ordering::Relaxed);
+    }
+
+    /// Points that differed, by how.
+    pub fn points(&self) -> impl Iterator<Item = (DriftKind, u64)> {
+        DriftKind::ALL.into_iter().zip(&self.points).map(|(kind, cell)| (kind, get(cell)))
+    }
+
+    pub fn collections(&self) -> u64 {
+        get(&self.collections)
+    }
+
+    /// Points for which a repair was logged.
+    pub fn repaired(&self) -> u64 {
+        get(&self.repaired)
+    }
+
+    /// Times that it was loaded anew.
+    pub fn reloads(&self) -> u64 {
+        get(&self.reloads)
+    }
 }
 
 impl MemberCounts {
@@ -230,6 +286,11 @@ impl MemberCounts {
     /// It was so slow that the next member was asked too.
     pub fn hedged(&self) {
         add(&self.hedges);
+    }
+
+    /// It is asked only to learn how long it takes.
+    pub fn measured(&self) {
+        add(&self.measured);
     }
 
     /// It failed a read, which moved on.
@@ -247,6 +308,11 @@ impl MemberCounts {
         add(&self.alerts);
     }
 
+    /// It was compared with the others.
+    pub fn compared(&self, found: &MemberDrift) {
+        self.drift.add(found);
+    }
+
     /// How many reads of each kind it answered.
     pub fn reads(&self) -> impl Iterator<Item = (Operation, u64)> {
         READS.iter().zip(&self.served).map(|(operation, cell)| (*operation, get(cell)))
@@ -254,6 +320,10 @@ impl MemberCounts {
 
     pub fn hedges(&self) -> u64 {
         get(&self.hedges)
+    }
+
+    pub fn measuring_calls(&self) -> u64 {
+        get(&self.measured)
     }
 
     pub fn moves(&self) -> u64 {
@@ -266,6 +336,11 @@ impl MemberCounts {
 
     pub fn alerts(&self) -> u64 {
         get(&self.alerts)
+    }
+
+    /// What comparisons found in it.
+    pub fn drift(&self) -> &DriftCounts {
+        &self.drift
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use crate::tier::counts::{Counts, READ_BOUNDS_US, READS, ReadTimes};
 use crate::tier::health::{self, Health};
 use crate::tier::member::{Member, MemberState};
-use crate::tier::{Shared, Tier, status, until_closing};
+use crate::tier::{ShadowStatus, Shared, Tier, status, until_closing};
 
 /// How often the process's recorder is told.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -91,9 +91,60 @@ pub const METRICS: &[(&str, Kind, Unit, &str)] = &[
         Unit::Count,
         "Reads for which the next member was asked too, as this one was slow",
     ),
+    (
+        "mainstay_member_measuring_calls_total",
+        C,
+        Unit::Count,
+        "Calls that were made only to learn how long the member takes now",
+    ),
     ("mainstay_member_moves_total", C, Unit::Count, "Reads that this member failed and that moved on"),
     ("mainstay_member_quarantines_total", C, Unit::Count, "Times the member went out of service"),
     ("mainstay_member_alerts_total", C, Unit::Count, "Times somebody was told to look after the member"),
+    (
+        "mainstay_member_shadow_reads_total",
+        C,
+        Unit::Count,
+        "Searches that the member was put to beside the one that served, by what came of it",
+    ),
+    (
+        "mainstay_member_shadow_overlap",
+        G,
+        Unit::Count,
+        "The share of the hits that the member found in recent shadow reads, 0 to 1",
+    ),
+    (
+        "mainstay_member_shadow_score_drift",
+        G,
+        Unit::Count,
+        "The mean difference of the scores of common hits in recent shadow reads",
+    ),
+    (
+        "mainstay_member_shadow_score_drift_max",
+        G,
+        Unit::Count,
+        "The largest difference of the scores of a common hit in recent shadow reads",
+    ),
+    (
+        "mainstay_member_drift_points_total",
+        C,
+        Unit::Count,
+        "Points that a comparison found to differ from what they should be, by how",
+    ),
+    (
+        "mainstay_member_drift_collections_total",
+        C,
+        Unit::Count,
+        "Collections that a comparison found to be lost, or to be there and should not",
+    ),
+    ("mainstay_member_drift_repaired_total", C, Unit::Count, "Points that differed and were repaired"),
+    (
+        "mainstay_member_drift_reloads_total",
+        C,
+        Unit::Count,
+        "Times the member was loaded anew after a comparison",
+    ),
+    ("mainstay_drift_rounds_total", C, Unit::Count, "Comparisons of the members, by how they ended"),
+    ("mainstay_drift_last_round_age_seconds", G, Unit::Seconds, "Time since the members were compared last"),
     (
         "mainstay_breaker_state",
         G,
@@ -175,6 +226,7 @@ pub fn publish_numbers(shared: &Shared) {
     tell_reads(&shared.counts);
     tell_writes(&shared.counts);
     tell_log(shared);
+    tell_drift(shared);
     let end = shared.log.bounds().last;
     for (index, member) in shared.members.iter().enumerate() {
         let name = member.name().to_string();
@@ -182,6 +234,9 @@ pub fn publish_numbers(shared: &Shared) {
         gauge!("mainstay_member_lag_entries", "member" => name.clone())
             .set(member.cursor().lag_behind(end) as f64);
         tell_member(member, &name);
+        if let Some(figures) = shared.shadow.status(index) {
+            tell_shadow(&figures, &name);
+        }
         tell_calls(member, &name);
         tell_breaker(&member.store().breaker().metrics(Instant::now()), &name);
     }
@@ -273,9 +328,45 @@ fn tell_member(member: &Member, name: &str) {
             .absolute(count);
     }
     counter!("mainstay_member_hedges_total", &label).absolute(counts.hedges());
+    counter!("mainstay_member_measuring_calls_total", &label).absolute(counts.measuring_calls());
     counter!("mainstay_member_moves_total", &label).absolute(counts.moves());
     counter!("mainstay_member_quarantines_total", &label).absolute(counts.quarantines());
     counter!("mainstay_member_alerts_total", &label).absolute(counts.alerts());
+}
+
+fn tell_drift(shared: &Shared) {
+    for (outcome, count) in shared.counts.drift_rounds() {
+        counter!("mainstay_drift_rounds_total", "outcome" => outcome).absolute(count);
+    }
+    if let Some(age) = shared.drift.last_age() {
+        gauge!("mainstay_drift_last_round_age_seconds").set(age.as_secs_f64());
+    }
+    for member in shared.members.iter() {
+        let (label, drift) = ([("member", member.name().to_string())], member.counts().drift());
+        for (kind, count) in drift.points() {
+            let labels = [("member", member.name().to_string()), ("kind", kind.as_str().to_owned())];
+            counter!("mainstay_member_drift_points_total", &labels).absolute(count);
+        }
+        counter!("mainstay_member_drift_collections_total", &label).absolute(drift.collections());
+        counter!("mainstay_member_drift_repaired_total", &label).absolute(drift.repaired());
+        counter!("mainstay_member_drift_reloads_total", &label).absolute(drift.reloads());
+    }
+}
+
+fn tell_shadow(figures: &ShadowStatus, name: &str) {
+    let label = [("member", name.to_owned())];
+    for (outcome, count) in
+        [("compared", figures.compared), ("passed_over", figures.passed_over), ("failed", figures.failed)]
+    {
+        counter!("mainstay_member_shadow_reads_total", "member" => name.to_owned(), "outcome" => outcome)
+            .absolute(count);
+    }
+    // Without one that was compared there is nothing to say of the hits.
+    if figures.samples > 0 {
+        gauge!("mainstay_member_shadow_overlap", &label).set(figures.overlap);
+        gauge!("mainstay_member_shadow_score_drift", &label).set(figures.mean_score_drift);
+        gauge!("mainstay_member_shadow_score_drift_max", &label).set(figures.max_score_drift);
+    }
 }
 
 fn tell_calls(member: &Member, name: &str) {

@@ -23,6 +23,7 @@
 //! | `drift` | comparing the members, and making them equal again |
 //! | `shadow` | searches that a standby answers too |
 //! | `snapshots` | copies of the state at an LSN, and the log between them |
+//! | `measure` | calls made only to learn how long a member takes |
 //! | `status` | what operators see |
 //! | `json` | the same, for programs |
 
@@ -37,6 +38,7 @@ mod exposed;
 mod failback;
 mod health;
 mod json;
+mod measure;
 pub(crate) mod member;
 mod metrics;
 mod operator;
@@ -103,10 +105,11 @@ use crate::answer::{Answer, MemberName, Written};
 use crate::backends;
 use crate::catalog::Catalog;
 use crate::config::{Config, DriftConfig};
-use crate::log::Log;
+use crate::log::{Log, scan};
 use applier::{Applier, Pace};
 use counts::{Counts, WriteOperation};
 use drift::Drift;
+use measure::Measure;
 use member::{Member, StateChanges};
 use read::MemberChanges;
 use retry::Retries;
@@ -116,8 +119,6 @@ use snapshots::Snapshots;
 #[cfg(feature = "snapshots")]
 pub(crate) use snapshots::{place_options, prune_options};
 
-/// Entries read at once while the catalog is built.
-const SCAN_BYTES: usize = 8 << 20;
 /// Hashing a member reads all of its ids; it may take this long.
 const DIGEST_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -187,6 +188,7 @@ pub(crate) struct Shared {
     pub(crate) drift: Drift,
     pub(crate) shadow: Arc<Shadow>,
     pub(crate) snapshots: Option<Arc<Snapshots>>,
+    measure: Measure,
     /// Writers pass side by side on their way into the log; a repair passes alone, so that nothing comes between its
     /// last look at the log and its entries.
     pub(crate) order: RwLock<()>,
@@ -259,6 +261,7 @@ impl Tier {
             drift: Drift::default(),
             shadow: Arc::new(Shadow::new(options.shadow, members.len(), events.clone())),
             snapshots: Snapshots::new(&options.snapshots, &log),
+            measure: Measure::new(members.len()),
             order: RwLock::new(()),
             options,
             log,
@@ -394,7 +397,9 @@ impl Tier {
     /// Removes the points that a filter accepts now.
     ///
     /// # Errors
-    /// As [`upsert`](Self::upsert), and as a read, because the filter is resolved to ids first.
+    /// As [`upsert`](Self::upsert), and as a read, because the filter is resolved to ids first. `Invalid` for a filter
+    /// without a condition, which accepts every point and is nearly always one that something was left out of: who
+    /// means all points drops the collection and creates it again.
     pub async fn delete_by_filter(&self, collection: &CollectionName, filter: &Filter) -> Result<Written> {
         let write = self.shared().delete_by_filter(collection, filter);
         self.shared().watched(WriteOperation::DeleteByFilter, collection, write).await
@@ -685,13 +690,6 @@ pub(crate) async fn until_closing(closing: &mut watch::Receiver<bool>) {
 async fn read_catalog(log: &dyn Log) -> Result<Catalog> {
     let checkpoint = log.checkpoint();
     let catalog = Catalog::new(checkpoint.collections);
-    let end = log.bounds().last;
-    let mut at = checkpoint.position.lsn;
-    while at < end {
-        let entries = log.read(at, SCAN_BYTES).await?;
-        let Some(last) = entries.last() else { break };
-        at = last.lsn;
-        entries.iter().for_each(|entry| catalog.observe(entry));
-    }
+    scan(log, checkpoint.position.lsn, log.bounds().last, |entry| catalog.observe(entry)).await?;
     Ok(catalog)
 }

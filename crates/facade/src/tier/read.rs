@@ -1,5 +1,6 @@
 //! Reads: the active member first, and on a failure the next one, within the same call.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -16,6 +17,7 @@ use tracing::Instrument;
 use crate::answer::{Answer, ServiceLevel};
 use crate::config::{HedgeAfter, ReadPolicy};
 use crate::sabotage::{self, Bug};
+use crate::tier::measure::Question;
 use crate::tier::member::{Member, MemberState};
 use crate::tier::route::{self, View};
 use crate::tier::{Shared, spans};
@@ -84,7 +86,7 @@ impl<'a> Reader<'a> {
         }
         let query = &query.admit(&spec)?;
         let answer = self
-            .ask(Operation::Search, collection, |store, cx| {
+            .ask(collection, &Question::Search(Cow::Borrowed(query)), |store, cx| {
                 Box::pin(async move { store.search(&cx, collection, query).await })
             })
             .await?;
@@ -107,7 +109,8 @@ impl<'a> Reader<'a> {
         self.tier.catalog.get(collection)?;
         check_ids(ids)?;
         let ids = &unique_ids(ids);
-        self.ask(Operation::Get, collection, |store, cx| {
+        let question = Question::Get(Cow::Borrowed(ids), Cow::Borrowed(fields));
+        self.ask(collection, &question, |store, cx| {
             Box::pin(async move { store.get(&cx, collection, ids, fields).await })
         })
         .await
@@ -127,7 +130,7 @@ impl<'a> Reader<'a> {
         if let Some(filter) = &query.filter {
             filter.check()?;
         }
-        self.ask(Operation::Scroll, collection, |store, cx| {
+        self.ask(collection, &Question::Scroll(Cow::Borrowed(query)), |store, cx| {
             Box::pin(async move { store.scroll(&cx, collection, query).await })
         })
         .await
@@ -142,7 +145,7 @@ impl<'a> Reader<'a> {
         if let Some(filter) = filter {
             filter.check()?;
         }
-        self.ask(Operation::Count, collection, |store, cx| {
+        self.ask(collection, &Question::Count(filter.map(Cow::Borrowed)), |store, cx| {
             Box::pin(async move { store.count(&cx, collection, filter).await })
         })
         .await
@@ -150,12 +153,13 @@ impl<'a> Reader<'a> {
 
     async fn ask<'s, T>(
         &'s self,
-        operation: Operation,
         collection: &CollectionName,
+        question: &Question<'_>,
         call: impl Fn(&'s Guard, Context) -> BoxFuture<'s, Result<T>>,
     ) -> Result<Answer<T>> {
+        let operation = question.operation();
         let (cx, span) = (Context::within(self.deadline), spans::read(operation, collection));
-        let answer = self.ask_and_retry(cx, operation, call).instrument(span.clone()).await;
+        let answer = self.ask_and_retry(cx, collection, question, call).instrument(span.clone()).await;
         // The deadline says when the call began, which saves a look at the clock.
         let began = cx.deadline - self.deadline.min(MAX_TIMEOUT);
         self.tier.counts.read(operation, began.elapsed(), &answer);
@@ -168,13 +172,14 @@ impl<'a> Reader<'a> {
     async fn ask_and_retry<'s, T>(
         &'s self,
         cx: Context,
-        operation: Operation,
+        collection: &CollectionName,
+        question: &Question<'_>,
         call: impl Fn(&'s Guard, Context) -> BoxFuture<'s, Result<T>>,
     ) -> Result<Answer<T>> {
         self.tier.retries.earn();
         let mut retry = 0;
         loop {
-            let error = match self.ask_once(&cx, operation, &call).await {
+            let error = match self.ask_once(&cx, collection, question, &call).await {
                 Err(error) if error.disposition() == Disposition::Retry && self.from.is_none() => error,
                 answer => return answer,
             };
@@ -193,16 +198,20 @@ impl<'a> Reader<'a> {
     async fn ask_once<'s, T>(
         &'s self,
         cx: &Context,
-        operation: Operation,
+        collection: &CollectionName,
+        question: &Question<'_>,
         call: &impl Fn(&'s Guard, Context) -> BoxFuture<'s, Result<T>>,
     ) -> Result<Answer<T>> {
+        let operation = question.operation();
         let acked = self.tier.acked().max(self.at_least);
         let order = self.candidates(cx, operation).await?;
         let mut waiting = order.iter().enumerate().peekable();
         let mut failures: Vec<Error> = Vec::new();
+        // Members that were too slow and are still asked.
+        let mut raced: Vec<usize> = Vec::new();
         // Whichever answers first counts; the others are given up.
         let mut running = FuturesUnordered::new();
-        let (mut latest, mut due): (Option<&Member>, bool) = (None, false);
+        let (mut latest, mut due): (Option<usize>, bool) = (None, false);
         loop {
             // While a member is asked that holds every acked write, a failure of another one is no reason for an
             // older answer.
@@ -218,23 +227,25 @@ impl<'a> Reader<'a> {
                     .instrument(spans::ask(operation, member.name()));
                 let cursor = member.cursor();
                 running.push(async move { (*index, cursor, asking.await) });
-                latest = Some(member);
+                latest = Some(*index);
             }
             due = false;
-            let hedge = latest.and_then(|member| {
-                let patience = self.hedge(member, operation)?;
+            let hedge = latest.and_then(|slow| {
+                let patience = self.hedge(&self.tier.members[slow], operation)?;
                 let (_, next) = waiting.peek()?;
-                Some((member, self.ready(patience, &self.tier.members[**next], acked)))
+                Some((slow, self.ready(patience, &self.tier.members[**next], acked)))
             });
             let answered = match hedge {
                 None => running.next().await,
-                Some((member, ready)) => tokio::select! {
+                Some((slow, ready)) => tokio::select! {
                     biased;
                     answered = running.next() => answered,
                     () = ready => {
                         // Slow or frozen: its applier finds out.
+                        let member = &self.tier.members[slow];
                         member.suspect();
                         member.counts().hedged();
+                        raced.push(slow);
                         due = true;
                         continue;
                     }
@@ -243,12 +254,18 @@ impl<'a> Reader<'a> {
             match answered {
                 Some((index, cursor, Ok(value))) => {
                     self.tier.members[index].counts().served(operation);
+                    raced.retain(|slow| *slow != index);
+                    self.tier.lost_race(&raced, collection, question);
+                    if let Some((asked, _)) = waiting.peek() {
+                        self.tier.passed_over(&order[*asked..], acked, collection, question);
+                    }
                     return Ok(self.answer(value, index, cursor, order.first().copied()));
                 }
                 Some((index, _, Err(error))) => {
                     let member = &self.tier.members[index];
                     tracing::debug!(member = %member.name(), %operation, %error, "read moves on");
                     member.counts().moved();
+                    raced.retain(|slow| *slow != index);
                     if error.kind().counts_on_breaker() {
                         member.suspect();
                     }

@@ -17,9 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use mainstay_core::{
-    CollectionName, Context, Fields, Hit, Lsn, Op, PointId, Result, SearchQuery, VectorStore,
-};
+use mainstay_core::{CollectionName, Context, Fields, Hit, Lsn, PointId, Result, SearchQuery, VectorStore};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, broadcast};
 use tokio::time::Instant;
@@ -252,11 +250,10 @@ async fn touched(log: &dyn Log, name: &CollectionName, after: Lsn) -> Result<Opt
         return Ok(None);
     }
     for entry in entries.iter().filter(|entry| entry.op.collection() == name) {
-        match &entry.op {
-            Op::CreateCollection(_) | Op::AdoptCollection { .. } | Op::DropCollection(_) => return Ok(None),
-            Op::Upsert { points, .. } => touched.extend(points.iter().map(|point| point.id)),
-            Op::Delete { ids, .. } | Op::PatchPayload { ids, .. } => touched.extend(ids),
+        if entry.op.is_of_collections() {
+            return Ok(None);
         }
+        touched.extend(entry.op.ids());
     }
     Ok(Some(touched))
 }
@@ -293,7 +290,7 @@ fn sample(served: &[Seen], shadow: &[Seen], limit: usize, touched: &BTreeSet<Poi
 mod tests;
 
 /// The finaliser of SplitMix64: numbers that follow each other come out as if drawn.
-fn mix(number: u64) -> u64 {
+pub(super) fn mix(number: u64) -> u64 {
     let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -507,6 +507,32 @@ async fn a_delete_by_filter_removes_what_the_filter_accepts_everywhere() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_delete_by_a_filter_without_a_condition_removes_nothing_and_says_what_to_do() {
+    let Pair { tier, .. } = pair().await;
+    tier.upsert(&docs(), vec![point(1, 0.5)]).await.unwrap();
+    let nested = |filter| Condition::Filter(Box::new(filter));
+    let one = || Condition::equals("x".parse().unwrap(), 1);
+    for filter in [
+        Filter::default(),
+        Filter::all([nested(Filter::default()), nested(Filter::all([nested(Filter::default())]))]),
+        Filter { should: vec![one(), nested(Filter::default())], ..Filter::default() },
+    ] {
+        let (end, refused) = (tier.log_end(), tier.delete_by_filter(&docs(), &filter).await.unwrap_err());
+        assert_eq!((refused.kind(), refused.effect()), (ErrorKind::Invalid, Effect::None), "{filter:?}");
+        assert!(refused.to_string().contains("drop the collection"), "{refused}");
+        assert_eq!(tier.log_end(), end);
+    }
+    for filter in [
+        Filter::all([nested(Filter::default()), one()]),
+        Filter { should: vec![one()], ..Filter::default() },
+        Filter { must_not: vec![nested(Filter::default())], ..Filter::default() },
+    ] {
+        assert_eq!(tier.delete_by_filter(&docs(), &filter).await.unwrap().points, 0, "{filter:?}");
+    }
+    assert_eq!(tier.count(&docs(), Some(&Filter::default())).await.unwrap().value, 1, "reads may mean all");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_collection_created_twice_at_once_is_created_once() {
     let Pair { tier, .. } = pair().await;
     let other = || CollectionSpec::dense(CollectionName::new("other").unwrap(), 3, Distance::Cosine);

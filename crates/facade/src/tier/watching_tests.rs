@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use mainstay_core::faulty::Fault;
 use mainstay_core::{
-    Condition, ErrorKind, Fields, Filter, Lsn, Operation, PointId, ScrollQuery, SearchQuery,
+    Condition, Durability, ErrorKind, Fields, Filter, Lsn, Operation, PointId, ScrollQuery, SearchQuery,
 };
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use parking_lot::Mutex;
 use tracing::field::{Field, Visit};
 use tracing::span;
 
+use super::exposed::{Exposed, Search};
 use super::tests::{MINUTE, Pair, docs, hedging, pair, point, spec, store, tier_of};
+use crate::config::{DriftConfig, DriftPolicy, ShadowConfig};
 use crate::log::MemoryLog;
 use crate::tier::metrics::METRICS;
 use crate::tier::{ComponentKind, HealthStatus, Tier, TierOptions};
@@ -44,7 +46,10 @@ async fn search(tier: &Tier) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn every_metric_is_published_and_no_other_one() {
-    let Pair { tier, primary, .. } = pair().await;
+    let (log, primary, standby) = (Arc::new(MemoryLog::default()), store(1), store(2));
+    let shadow = ShadowConfig { share: 1.0, ..ShadowConfig::default() };
+    let tier = tier_of(TierOptions { shadow, ..TierOptions::default() }, &log, &[&primary, &standby]).await;
+    tier.create_collection(spec()).await.unwrap();
     for id in 0..40 {
         tier.upsert(&docs(), vec![point(id, 0.5)]).await.unwrap();
         search(&tier).await;
@@ -54,6 +59,9 @@ async fn every_metric_is_published_and_no_other_one() {
     // One member alone is not retried elsewhere.
     primary.fail_next_of(Operation::Count, 1, Fault::Before(ErrorKind::Unavailable));
     tier.reader().from_member("primary").unwrap().count(&docs(), None).await.unwrap_err();
+    tier.wait_caught_up(MINUTE).await.unwrap();
+    search(&tier).await;
+    tier.compare_members(&DriftConfig::default()).await.unwrap();
     let published = watch(&tier);
     let mut names: Vec<_> = published.keys().filter_map(|key| key.split('{').next()).collect();
     names.sort_unstable();
@@ -155,6 +163,78 @@ async fn metrics_count_a_hedge_and_a_write_whose_end_is_unknown() {
     let seen = watch(&tier);
     assert_eq!(seen["mainstay_writes_total{operation=upsert,outcome=unknown}"], 1.0);
     assert_eq!(seen["mainstay_writes_total{operation=upsert,outcome=refused}"], 1.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn metrics_count_shadow_reads_and_say_how_well_they_went() {
+    let stores = [Exposed::new(Durability::Volatile), Exposed::new(Durability::Volatile)];
+    let shadow = ShadowConfig { share: 1.0, ..ShadowConfig::default() };
+    let members = vec![stores[0].member("primary"), stores[1].member("secondary")];
+    let options = TierOptions { shadow, ..TierOptions::default() };
+    let tier = Tier::assemble(options, Arc::new(MemoryLog::default()), members).await.unwrap();
+    tier.create_collection(spec()).await.unwrap();
+    tier.upsert(&docs(), (0..20).map(|id| point(id, id as f32)).collect()).await.unwrap();
+    tier.wait_caught_up(MINUTE).await.unwrap();
+    let compared = "mainstay_member_shadow_reads_total{member=secondary,outcome=compared}";
+    assert_eq!(watch(&tier).get(compared), None, "nothing was asked of it yet");
+    for searches in [Search::Without(3), Search::Shifted(0.5)] {
+        stores[1].search_so(searches);
+        search(&tier).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let seen = watch(&tier);
+    for (series, value) in [
+        (compared, 2.0),
+        ("mainstay_member_shadow_reads_total{member=secondary,outcome=passed_over}", 0.0),
+        ("mainstay_member_shadow_reads_total{member=secondary,outcome=failed}", 0.0),
+        ("mainstay_member_shadow_overlap{member=secondary}", 0.85),
+        ("mainstay_member_shadow_score_drift{member=secondary}", 0.25),
+        ("mainstay_member_shadow_score_drift_max{member=secondary}", 0.5),
+    ] {
+        assert!((seen[series] - value).abs() < 1e-6, "{series}: {}", seen[series]);
+    }
+    assert_eq!(seen.get("mainstay_member_shadow_overlap{member=primary}"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn metrics_count_what_comparisons_find_and_repair() {
+    let stores = [Exposed::new(Durability::Volatile), Exposed::new(Durability::Volatile)];
+    let members = vec![stores[0].member("primary"), stores[1].member("secondary")];
+    let tier = Tier::assemble(TierOptions::default(), Arc::new(MemoryLog::default()), members).await.unwrap();
+    tier.create_collection(spec()).await.unwrap();
+    tier.upsert(&docs(), (0..20).map(|id| point(id, id as f32)).collect()).await.unwrap();
+    tier.wait_caught_up(MINUTE).await.unwrap();
+    let rounds = "mainstay_drift_rounds_total{outcome=compared}";
+    let age = "mainstay_drift_last_round_age_seconds{}";
+    assert_eq!((watch(&tier)[rounds], watch(&tier).get(age)), (0.0, None));
+    stores[1]
+        .tamper(|contents| {
+            let (_, points) = contents.get_mut(&docs()).unwrap();
+            (0..3).for_each(|id| drop(points.remove(&PointId::Num(id))));
+        })
+        .await;
+    // Left as it is, then repaired, then found in order.
+    for (round, policy) in
+        [DriftPolicy::Report, DriftPolicy::LogWins, DriftPolicy::LogWins].into_iter().enumerate()
+    {
+        let config = DriftConfig { policy, ..DriftConfig::default() };
+        tier.compare_members(&config).await.unwrap();
+        tier.wait_caught_up(MINUTE).await.unwrap();
+        let seen = watch(&tier);
+        let (found, repaired) = [(3.0, 0.0), (6.0, 3.0), (6.0, 3.0)][round];
+        assert_eq!(seen["mainstay_member_drift_points_total{member=secondary,kind=missing}"], found);
+        assert_eq!(seen["mainstay_member_drift_repaired_total{member=secondary}"], repaired);
+        assert_eq!(seen[rounds], (round + 1) as f64);
+    }
+    tokio::time::sleep(MINUTE).await;
+    let seen = watch(&tier);
+    assert!((59.0..62.0).contains(&seen[age]), "{}", seen[age]);
+    assert_eq!(seen["mainstay_member_drift_points_total{member=secondary,kind=extra}"], 0.0);
+    assert_eq!(seen["mainstay_member_drift_points_total{member=primary,kind=missing}"], 0.0);
+    assert_eq!(seen["mainstay_drift_rounds_total{outcome=failed}"], 0.0);
+    tier.quarantine("secondary", "a test").unwrap();
+    tier.compare_members(&DriftConfig::default()).await.unwrap_err();
+    assert_eq!(watch(&tier)["mainstay_drift_rounds_total{outcome=failed}"], 1.0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -155,6 +155,11 @@ impl Shared {
     pub(crate) async fn delete_by_filter(&self, name: &CollectionName, filter: &Filter) -> Result<Written> {
         let collection = self.catalog.get(name)?.reference();
         filter.check()?;
+        if filter.accepts_all() {
+            let text = "the filter has no condition and would remove every point; to remove them all, drop the \
+                        collection and create it again";
+            return Err(Error::invalid(text).with_collection(name));
+        }
         let end = self.log.bounds().last;
         let at_least = if sabotage::on(Bug::FilterResolvedAnywhere) { Lsn::ZERO } else { end };
         let reader = Reader::new(self).at_least(at_least).whole();

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::store::io_error;
 use super::{Shared, SyncPolicy};
 use crate::log::memory::{check_room, check_size, closed};
-use crate::log::storage::{Barrier, Mark, Storage};
+use crate::log::storage::{Barrier, Known, Mark, Storage};
 use crate::log::{Appended, Checkpoint, codec};
 use crate::sabotage::{self, Bug};
 
@@ -51,6 +51,7 @@ pub struct Committer<S: Storage> {
     shared: Arc<Shared<S>>,
     barrier: Barrier,
     mark: Mark,
+    known: Known,
     policy: SyncPolicy,
     /// The last entry written, which readers may not see yet.
     last: Position,
@@ -72,11 +73,11 @@ impl<S: Storage> Committer<S> {
     pub fn new(
         shared: Arc<Shared<S>>,
         barrier: Barrier,
-        mark: Mark,
+        (mark, known): (Mark, Known),
         last: Position,
         policy: SyncPolicy,
     ) -> Self {
-        Self { shared, barrier, mark, policy, last, unsynced: false, synced_at: Instant::now() }
+        Self { shared, barrier, mark, known, policy, last, unsynced: false, synced_at: Instant::now() }
     }
 
     /// Serves requests until the log is closed or dropped.
@@ -231,9 +232,15 @@ impl<S: Storage> Committer<S> {
     fn barrier(&mut self) -> Result<()> {
         let failed = |error| io_error("the log could not be synced", Path::new("fdatasync"), error);
         (self.barrier)().map_err(failed)?;
-        (self.mark)(self.last.lsn).map_err(failed)?;
+        self.mark(Known { synced: self.last.lsn, in_doubt: false }).map_err(failed)?;
         self.unsynced = false;
         self.synced_at = Instant::now();
+        Ok(())
+    }
+
+    fn mark(&mut self, known: Known) -> std::io::Result<()> {
+        (self.mark)(known)?;
+        self.known = known;
         Ok(())
     }
 
@@ -265,10 +272,16 @@ impl<S: Storage> Committer<S> {
             return Err(latch);
         }
         let (lsn, start) = (to.position.lsn, self.shared.state.lock().checkpoint.position.lsn);
-        if lsn <= start || !self.shared.holds.allow(lsn) {
+        if lsn <= start {
             return Ok(start);
         }
         let freed = store.size_of(start, lsn)?;
+        if !self.shared.holds.begin_cut(lsn) {
+            return Ok(start);
+        }
+        // Only entries tell by their numbers that they may not be durable; of the checkpoint this does.
+        self.mark(Known { in_doubt: true, ..self.known })
+            .map_err(|error| io_error("the log's watermark cannot be used", Path::new("watermark"), error))?;
         if sabotage::on(Bug::CutBeforeCheckpoint) {
             store.remove_up_to(lsn)?;
         }

@@ -3,10 +3,15 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use mainstay_core::{Error, ErrorKind, Result};
 
 use super::store::io_error;
+
+/// A fifth of a second in all.
+const TRIES: u32 = 10;
+const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 
 /// Held while the log is open; the operating system lets it go when the process ends, however it ends.
 #[derive(Debug)]
@@ -18,14 +23,14 @@ impl DirectoryLock {
     /// Takes the directory, which is made if it is not there.
     ///
     /// # Errors
-    /// `Unavailable` naming the process that holds it.
+    /// `Unavailable` naming the process that holds it, its host and since when.
     pub fn take(directory: &Path) -> Result<Self> {
         let io = |error| io_error("the log's directory cannot be used", directory, error);
         std::fs::create_dir_all(directory).map_err(io)?;
         let path = directory.join("LOCK");
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
-        match file.try_lock() {
+        match try_lock(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
@@ -47,12 +52,57 @@ impl DirectoryLock {
             Err(TryLockError::Error(error)) => return Err(io(error)),
         }
         file.set_len(0).map_err(io)?;
-        let command = std::env::args().next().unwrap_or_default();
-        let name = Path::new(&command)
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        writeln!(file, "process {} ({name})", std::process::id()).map_err(io)?;
+        // At once, so that nobody reads half of it.
+        file.write_all(holder().as_bytes()).map_err(io)?;
         Ok(Self { _file: file })
+    }
+}
+
+/// Takes the lock; tries for a moment, because a child that the last holder was just starting has the file until it begins
+/// its own program.
+fn try_lock(file: &File) -> std::result::Result<(), TryLockError> {
+    for _ in 0..TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(BETWEEN_TRIES),
+            locked => return locked,
+        }
+    }
+    file.try_lock()
+}
+
+/// This process, for people who look for it: its id, name and host, and when it opened the log (RFC 3339, UTC).
+fn holder() -> String {
+    let command = std::env::args().next().unwrap_or_default();
+    let name = Path::new(&command).file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let host = sysinfo::System::host_name().unwrap_or_else(|| "an unknown host".to_owned());
+    let since = humantime::format_rfc3339_seconds(SystemTime::now());
+    format!("process {} ({name}) on {host} since {since}\n", std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_process_is_told_who_holds_the_log_where_and_since_when() {
+        let directory = tempfile::tempdir().unwrap();
+        // What an earlier holder left is longer than what the next one says.
+        std::fs::write(directory.path().join("LOCK"), "x".repeat(4_096)).unwrap();
+        let began = SystemTime::now() - Duration::from_secs(1);
+        let held = DirectoryLock::take(directory.path()).unwrap();
+        // A lock of its own for each opening, whichever process it is.
+        let error = DirectoryLock::take(directory.path()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        let text = error.to_string();
+        let (_, who) = text.split_once("is in use by process ").unwrap();
+        let (who, _) = who.split_once("; stop it").unwrap();
+        let (who, since) = who.split_once(" since ").unwrap();
+        let (who, host) = who.split_once(" on ").unwrap();
+        assert_eq!(who.split_once(" (").unwrap().0, std::process::id().to_string());
+        assert_eq!(host, sysinfo::System::host_name().unwrap());
+        let since = humantime::parse_rfc3339(since).unwrap();
+        assert!(began <= since && since <= SystemTime::now(), "{text}");
+        drop(held);
+        DirectoryLock::take(directory.path()).unwrap();
     }
 }

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `LOCK` | locked by the process that owns the log; says who it is |
 //! | `sled/` | the entries, by LSN, in a sled tree; identity and checkpoint in another |
-//! | `watermark` | the LSN up to which appends were synced, apart from sled |
+//! | `watermark` | the LSN up to which appends were synced, and whether something else may not be, apart from sled |
 //!
 //! # Commit protocol
 //!
@@ -21,7 +21,9 @@
 //! Every entry's checksum, number and chain. sled takes damage at its end for a torn write and drops it
 //! silently; the watermark knows better, and a missing entry at or below it is an error, never a shorter
 //! log. Entries beyond the watermark may be missing or there: nobody was told that they are durable.
-//! Those that are there are written and synced once more before anybody sees them.
+//! Those that are there are written and synced once more before anybody sees them. So is the whole file if a
+//! checkpoint was written and no sync is known to have covered it: sled reads its file up to the first hole, and an
+//! entry that is written behind a page that a failed sync lost would be lost with it at the next power loss.
 //!
 //! An entry is cut into parts of [`PART_BYTES`], so that no page of sled grows beyond a quarter of a
 //! segment, from where on sled would put it into a file of its own that our sync does not cover.
@@ -30,6 +32,7 @@ pub(super) mod commit;
 mod lock;
 #[cfg(feature = "simulation")]
 mod simulated;
+mod snapshot;
 mod store;
 mod watermark;
 
@@ -48,9 +51,10 @@ use tokio::sync::{oneshot, watch};
 
 use self::commit::{Committer, Request};
 use self::lock::DirectoryLock;
+use self::snapshot::Snapshot;
 pub use self::store::Store;
 use super::memory::{closed, cut};
-use super::storage::{Barrier, Mark, Opened, Storage};
+use super::storage::{Barrier, Known, Mark, Opened, Storage};
 use super::tail::Tail;
 use super::{Appended, Bounds, Checkpoint, Hold, Holds, Log};
 use crate::catalog::Collections;
@@ -181,10 +185,27 @@ impl SledLog {
     }
 
     fn open_blocking(options: LogOptions, barrier: commit::OpenBarrier) -> Result<Self> {
-        let lock = DirectoryLock::take(&options.path)?;
+        let lock = Arc::new(DirectoryLock::take(&options.path)?);
+        let sled = options.path.join("sled");
+        let found = Snapshot::find(&sled)
+            .map_err(|error| store::io_error("the log's directory cannot be used", &sled, error))?;
+        let log = Self::open_locked(&options, Arc::clone(&lock), barrier);
+        if log.is_err()
+            && let Err(error) = found.put_back()
+        {
+            tracing::warn!(%error, "what the log's storage noted at a start that failed is still there");
+        }
+        log
+    }
+
+    fn open_locked(
+        options: &LogOptions,
+        lock: Arc<DirectoryLock>,
+        barrier: commit::OpenBarrier,
+    ) -> Result<Self> {
         let (opened, mut watermark) = store::open(&options.path, lock)?;
         let barrier = barrier(&opened.store.file_path())?;
-        let mark = Box::new(move |lsn| watermark.set(lsn));
+        let mark = Box::new(move |known| watermark.set(known));
         Self::start(opened, barrier, mark, options.max_bytes, options.sync)
     }
 }
@@ -213,11 +234,13 @@ impl<S: Storage> DiskLog<S> {
         max_bytes: u64,
         policy: SyncPolicy,
     ) -> Result<(Arc<Shared<S>>, Committer<S>)> {
-        let last = opened.last;
-        if opened.synced < last.lsn && !sabotage::on(Bug::TailNotSynced) {
-            // Readers are about to see what nobody knows to be durable.
-            opened.store.rewrite(opened.synced.max(opened.checkpoint.position.lsn))?;
-            let synced = barrier().and_then(|()| mark(last.lsn));
+        let (last, mut known) = (opened.last, opened.known);
+        let tail = known.synced < last.lsn && !sabotage::on(Bug::TailNotSynced);
+        if tail || (known.in_doubt && !sabotage::on(Bug::DoubtForgotten)) {
+            // Readers are about to see what nobody knows to be durable, or entries are about to be written behind it.
+            opened.store.rewrite(known.synced.max(opened.checkpoint.position.lsn))?;
+            known = Known { synced: last.lsn.max(known.synced), in_doubt: false };
+            let synced = barrier().and_then(|()| mark(known));
             synced.map_err(|error| {
                 let text = "the end of the log could not be synced";
                 Error::new(ErrorKind::Unavailable, text).with_source(error)
@@ -238,7 +261,7 @@ impl<S: Storage> DiskLog<S> {
             end: watch::Sender::new(last.lsn),
             holds: Arc::default(),
         });
-        let committer = Committer::new(Arc::clone(&shared), barrier, mark, last, policy);
+        let committer = Committer::new(Arc::clone(&shared), barrier, (mark, known), last, policy);
         Ok((shared, committer))
     }
 

@@ -30,18 +30,18 @@ pub struct Store {
     meta: sled::Tree,
     db: sled::Db,
     directory: PathBuf,
-    _lock: DirectoryLock,
+    _lock: Arc<DirectoryLock>,
 }
 
 /// Opens the log of a directory and checks every entry.
-pub fn open(directory: &Path, lock: DirectoryLock) -> Result<(Opened<Store>, Watermark)> {
-    let (watermark, synced) = Watermark::open(directory)?;
+pub fn open(directory: &Path, lock: Arc<DirectoryLock>) -> Result<(Opened<Store>, Watermark)> {
+    let (watermark, known) = Watermark::open(directory)?;
     let db = open_sled(&directory.join("sled"))?;
     let entries = db.open_tree(b"entries").map_err(sled_error)?;
     let meta = db.open_tree(b"meta").map_err(sled_error)?;
     let store = Store { entries, meta, db, directory: directory.to_owned(), _lock: lock };
-    let (identity, checkpoint) = store.identity_and_checkpoint(synced)?;
-    let opened = Opened::check(store, identity, checkpoint, synced, &directory.display().to_string())?;
+    let (identity, checkpoint) = store.identity_and_checkpoint(known.synced)?;
+    let opened = Opened::check(store, identity, checkpoint, known, &directory.display().to_string())?;
     // The files and their names are durable before the first append is.
     opened.store.db.flush().map_err(sled_error)?;
     for place in [directory.join("sled"), directory.to_owned()] {
@@ -61,7 +61,7 @@ pub fn begin(directory: &Path, lock: DirectoryLock, checkpoint: &Checkpoint) -> 
         let text = format!("there is a log in {} already", directory.display());
         return Err(Error::new(ErrorKind::AlreadyExists, text));
     }
-    let store = Store { entries, meta, db, directory: directory.to_owned(), _lock: lock };
+    let store = Store { entries, meta, db, directory: directory.to_owned(), _lock: Arc::new(lock) };
     store.write_identity(checkpoint.position.log)?;
     store.write_checkpoint(checkpoint)?;
     store.db.flush().map_err(sled_error)?;

@@ -9,6 +9,7 @@ use mainstay_core::{Effect, ErrorKind, Lsn};
 use rand::{Rng, SeedableRng};
 
 use super::Barrier;
+use super::watermark::Watermark;
 use super::{Log, LogOptions, SledLog, SyncPolicy};
 use crate::catalog::Collections;
 use crate::log::suite::upsert;
@@ -152,6 +153,121 @@ async fn a_failed_sync_is_final_until_a_restart_and_loses_nothing_acked() {
     let log = open(directory.path()).await;
     assert!(log.bounds().last >= Lsn(1));
     log.append(vec![upsert(4, 10)]).await.unwrap();
+}
+
+static GATED: AtomicBool = AtomicBool::new(false);
+static ARRIVED: std::sync::Barrier = std::sync::Barrier::new(2);
+static LEAVE: std::sync::Barrier = std::sync::Barrier::new(2);
+
+fn gated_barrier(_: &Path) -> mainstay_core::Result<Barrier> {
+    Ok(Box::new(|| {
+        if GATED.swap(false, Ordering::SeqCst) {
+            ARRIVED.wait();
+            LEAVE.wait();
+        }
+        Ok(())
+    }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_that_is_taken_in_the_middle_of_a_cut_keeps_every_entry_that_it_speaks_of() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = SledLog::open_with(LogOptions::new(directory.path()), gated_barrier).await.unwrap();
+    let log = std::sync::Arc::new(log);
+    log.append((0..10).map(|id| upsert(id, 10)).collect()).await.unwrap();
+    GATED.store(true, Ordering::SeqCst);
+    let cutting = tokio::spawn({
+        let log = std::sync::Arc::clone(&log);
+        async move { log.truncate_before(Lsn(6), Collections::new()).await }
+    });
+    tokio::task::spawn_blocking(|| ARRIVED.wait()).await.unwrap();
+    assert_eq!(log.checkpoint().position.lsn, Lsn::ZERO, "the cut is not done yet");
+    let (early, late) = (log.hold(Lsn::ZERO), log.hold(Lsn(7)));
+    assert_eq!((early.after(), late.after()), (Lsn(5), Lsn(7)));
+    tokio::task::spawn_blocking(|| LEAVE.wait()).await.unwrap();
+    assert_eq!(cutting.await.unwrap().unwrap(), Lsn(5));
+    assert_eq!(log.read(early.after(), 1 << 20).await.unwrap().len(), 5);
+    assert_eq!(log.truncate_before(Lsn(7), Collections::new()).await.unwrap(), Lsn(5), "entry 6 is held");
+    drop(early);
+    assert_eq!(log.truncate_before(Lsn(8), Collections::new()).await.unwrap(), Lsn(7));
+    assert_eq!(log.truncate_before(Lsn(9), Collections::new()).await.unwrap(), Lsn(7), "entry 8 is held");
+}
+
+static FAIL_CUT: AtomicBool = AtomicBool::new(false);
+
+fn barrier_that_fails_a_cut(_: &Path) -> mainstay_core::Result<Barrier> {
+    let fails = || FAIL_CUT.load(Ordering::SeqCst);
+    Ok(Box::new(move || if fails() { Err(std::io::Error::other("the device failed")) } else { Ok(()) }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_writes_again_what_a_cut_wrote_whose_sync_failed() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = || LogOptions::new(directory.path());
+    let in_doubt = || Watermark::open(directory.path()).unwrap().1.in_doubt;
+    let log = SledLog::open_with(options(), barrier_that_fails_a_cut).await.unwrap();
+    log.append((0..10).map(|id| upsert(id, 10)).collect()).await.unwrap();
+    log.truncate_before(Lsn(3), Collections::new()).await.unwrap();
+    assert!(!in_doubt(), "the sync went well");
+    FAIL_CUT.store(true, Ordering::SeqCst);
+    log.truncate_before(Lsn(6), Collections::new()).await.unwrap_err();
+    assert!(in_doubt());
+    log.close().await.unwrap_err();
+    drop(log);
+    // A start that cannot sync it either is refused, and the next one knows of it.
+    let refused = SledLog::open_with(options(), barrier_that_fails_a_cut).await.err().unwrap();
+    assert!(refused.to_string().contains("could not be synced"), "{refused}");
+    assert!(in_doubt());
+    FAIL_CUT.store(false, Ordering::SeqCst);
+    let log = SledLog::open_with(options(), barrier_that_fails_a_cut).await.unwrap();
+    assert!(!in_doubt());
+    assert_eq!(log.append(vec![upsert(1, 10)]).await.unwrap().first, Lsn(11));
+}
+
+static FAIL_TAIL: AtomicBool = AtomicBool::new(false);
+
+fn barrier_that_fails_the_tail(_: &Path) -> mainstay_core::Result<Barrier> {
+    let fails = || FAIL_TAIL.load(Ordering::SeqCst);
+    Ok(Box::new(move || if fails() { Err(std::io::Error::other("the device failed")) } else { Ok(()) }))
+}
+
+/// A sync fails and its pages are lost, although the operating system goes on to show them. The process starts again, sled
+/// takes note of what it reads, and the power goes before that is written again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_power_loss_during_a_start_takes_no_acked_entry_with_what_was_lost_before() {
+    for (acked, size) in [(10_u64, 100), (40, 3_000), (60, 80_000), (90, 100_000)] {
+        let directory = tempfile::tempdir().unwrap();
+        let options = || LogOptions::new(directory.path());
+        let file = directory.path().join("sled/db");
+        let log = SledLog::open_with(options(), barrier_that_fails_the_tail).await.unwrap();
+        for id in 0..acked {
+            log.append(vec![upsert(id, size)]).await.unwrap();
+        }
+        let durable = std::fs::read(&file).unwrap();
+        FAIL_TAIL.store(true, Ordering::SeqCst);
+        log.append((0..5).map(|id| upsert(id, size)).collect()).await.unwrap_err();
+        log.close().await.unwrap_err();
+        drop(log);
+        let shown = std::fs::read(&file).unwrap();
+        // It gets as far as to the sync.
+        SledLog::open_with(options(), barrier_that_fails_the_tail).await.err().unwrap();
+        FAIL_TAIL.store(false, Ordering::SeqCst);
+        let mut left = std::fs::read(&file).unwrap();
+        for (at, byte) in left.iter_mut().enumerate() {
+            let was = durable.get(at).copied().unwrap_or(0);
+            if shown.get(at).is_some_and(|shown| *shown != was) {
+                *byte = was;
+            }
+        }
+        std::fs::write(&file, left).unwrap();
+        let log = SledLog::open(options()).await.unwrap();
+        assert!(log.bounds().last >= Lsn(acked), "{acked}");
+        let mut at = Lsn::ZERO;
+        while at < Lsn(acked) {
+            at = log.read(at, 1 << 20).await.unwrap().last().unwrap().lsn;
+        }
+        log.append(vec![upsert(1, 10)]).await.unwrap();
+    }
 }
 
 fn panicking_barrier(_: &Path) -> mainstay_core::Result<Barrier> {

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mainstay_core::{CollectionRef, Lsn, Op, PayloadPatch, PointId, Record, Result};
 
 use super::judge::Logged;
-use super::motion::SCAN_BYTES;
-use crate::log::{Hold, Log};
+use crate::log::{Hold, Log, scan};
 
 /// Patches of one point since it was written whole that are put together; of a point with more, what members hold counts.
 const MOST_PATCHES: usize = 256;
@@ -38,23 +37,24 @@ pub(super) struct History {
 impl History {
     /// Nothing yet, of these points.
     pub fn of(collection: CollectionRef, ids: BTreeSet<PointId>, log: &dyn Log) -> Self {
-        // Nothing after the cut seen here is cut from now on; what was cut before the hold is a gap at the first read.
-        let cut = log.checkpoint().position.lsn;
-        Self { collection, ids, touches: BTreeMap::new(), to: cut, cut, _hold: log.hold(cut) }
+        // Nothing after it is cut from now on.
+        let hold = log.hold(log.checkpoint().position.lsn);
+        let cut = hold.after();
+        Self { collection, ids, touches: BTreeMap::new(), to: cut, cut, _hold: hold }
     }
 
     /// Takes the entries up to `end` into account.
     ///
     /// # Errors
-    /// `LogGap` if the log was cut just before, `Corrupt` if it is damaged.
+    /// `Corrupt` if the log is damaged.
     pub async fn read_to(&mut self, log: &dyn Log, end: Lsn) -> Result<()> {
-        while self.to < end {
-            let entries = log.read(self.to, SCAN_BYTES).await?;
-            let Some(last) = entries.last() else { break };
-            self.to = last.lsn;
-            entries.iter().for_each(|entry| self.take(entry.lsn, &entry.op));
-        }
-        Ok(())
+        let after = self.to;
+        scan(log, after, end, |entry| {
+            self.to = entry.lsn;
+            self.take(entry.lsn, &entry.op);
+        })
+        .await
+        .map(drop)
     }
 
     fn take(&mut self, lsn: Lsn, op: &Op) {

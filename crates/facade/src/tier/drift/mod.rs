@@ -70,7 +70,7 @@ use std::time::Duration;
 use mainstay_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 pub use report::{CollectionDrift, DriftKind, DriftReport, DriftedPoint, MemberDrift};
 
@@ -82,7 +82,7 @@ use round::Round;
 /// What a tier remembers of its rounds.
 #[derive(Default)]
 pub(crate) struct Drift {
-    last: Mutex<Option<Arc<DriftReport>>>,
+    last: Mutex<Option<(Arc<DriftReport>, Instant)>>,
     rounds: AtomicU64,
     running: AtomicBool,
 }
@@ -99,7 +99,12 @@ impl Drop for Running<'_> {
 impl Drift {
     /// What the last round found.
     pub(crate) fn last(&self) -> Option<Arc<DriftReport>> {
-        self.last.lock().clone()
+        self.last.lock().as_ref().map(|(report, _)| Arc::clone(report))
+    }
+
+    /// How long ago the last round ended that compared the members.
+    pub(crate) fn last_age(&self) -> Option<Duration> {
+        self.last.lock().as_ref().map(|(_, ended)| ended.elapsed())
     }
 
     fn begin(&self) -> Result<Running<'_>> {
@@ -134,10 +139,15 @@ pub(crate) async fn round(shared: &Shared, config: &DriftConfig) -> Result<Arc<D
     let _running = shared.drift.begin()?;
     let number = shared.drift.rounds.fetch_add(1, Ordering::Relaxed);
     let mut closing = shared.closing.clone();
-    let report = tokio::select! {
-        report = Round::new(shared, config, number).run() => Arc::new(report?),
+    let outcome = tokio::select! {
+        outcome = Round::new(shared, config, number).run() => outcome,
         () = until_closing(&mut closing) => return Err(closed()),
     };
+    shared.counts.compared(&outcome);
+    let report = Arc::new(outcome?);
+    for (member, found) in shared.members.iter().zip(&report.members) {
+        member.counts().compared(found);
+    }
     for member in report.members.iter().filter(|member| member.has_drift()) {
         let event = Event::Drift {
             member: member.member.clone(),
@@ -149,6 +159,6 @@ pub(crate) async fn round(shared: &Shared, config: &DriftConfig) -> Result<Arc<D
         // Nobody may be listening.
         let _ = shared.events.send(event);
     }
-    *shared.drift.last.lock() = Some(Arc::clone(&report));
+    *shared.drift.last.lock() = Some((Arc::clone(&report), Instant::now()));
     Ok(report)
 }

@@ -4,10 +4,7 @@ use std::collections::BTreeSet;
 
 use mainstay_core::{CollectionName, Lsn, Op, PointId, Result};
 
-use crate::log::Log;
-
-/// Entries read at once.
-pub(super) const SCAN_BYTES: usize = 4 << 20;
+use crate::log::{Log, scan};
 
 /// What the log did to a collection from one LSN on.
 #[derive(Clone, Debug)]
@@ -36,29 +33,20 @@ impl Motion {
         end: Lsn,
         of_interest: &(dyn Fn(PointId) -> bool + Sync),
     ) -> Result<()> {
-        while self.to < end {
-            let entries = log.read(self.to, SCAN_BYTES).await?;
-            let Some(last) = entries.last() else { break };
-            self.to = last.lsn;
-            entries.iter().for_each(|entry| self.take(&entry.op, of_interest));
-        }
-        Ok(())
+        let after = self.to;
+        scan(log, after, end, |entry| {
+            self.to = entry.lsn;
+            self.take(&entry.op, of_interest);
+        })
+        .await
+        .map(drop)
     }
 
     fn take(&mut self, op: &Op, of_interest: &(dyn Fn(PointId) -> bool + Sync)) {
         if *op.collection() != self.name {
             return;
         }
-        match op {
-            Op::CreateCollection(_) | Op::AdoptCollection { .. } | Op::DropCollection(_) => {
-                self.collection = true;
-            }
-            Op::Upsert { points, .. } => {
-                self.ids.extend(points.iter().map(|point| point.id).filter(|id| of_interest(*id)));
-            }
-            Op::Delete { ids, .. } | Op::PatchPayload { ids, .. } => {
-                self.ids.extend(ids.iter().copied().filter(|id| of_interest(*id)));
-            }
-        }
+        self.collection |= op.is_of_collections();
+        self.ids.extend(op.ids().filter(|id| of_interest(*id)));
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use mainstay_core::{CollectionRef, Error, ErrorKind, Lsn, Op, Point, PointId, Result};
 use tokio::time::timeout;
 
-use super::motion::{Motion, SCAN_BYTES};
-use crate::log::split_points;
+use super::motion::Motion;
+use crate::log::{scan, split_points};
 use crate::tier::Shared;
 use crate::tier::read::closing;
 
@@ -80,14 +80,8 @@ async fn slipped(
     collection: &CollectionRef,
     ids: &BTreeSet<PointId>,
 ) -> Result<Vec<Op>> {
-    let (mut at, mut again) = (after, Vec::new());
-    while at.next() < before {
-        let entries = shared.log.read(at, SCAN_BYTES).await?;
-        let Some(last) = entries.last() else { break };
-        at = last.lsn;
-        let between = entries.iter().take_while(|entry| entry.lsn < before);
-        again.extend(between.filter_map(|entry| part(&entry.op, collection, ids)));
-    }
+    let (last, mut again) = (Lsn(before.0.saturating_sub(1)), Vec::new());
+    scan(&*shared.log, after, last, |entry| again.extend(part(&entry.op, collection, ids))).await?;
     Ok(again)
 }
 

@@ -25,6 +25,9 @@ pub enum DriftKind {
 }
 
 impl DriftKind {
+    /// All kinds.
+    pub const ALL: [Self; 4] = [Self::Missing, Self::Extra, Self::Version, Self::Content];
+
     /// The kind as one word.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -142,6 +145,16 @@ impl MemberDrift {
     /// How many points differ.
     pub fn points_that_differ(&self) -> u64 {
         self.missing + self.extra + self.other_version + self.other_content
+    }
+
+    /// How many points differ in this way.
+    pub fn points_of(&self, kind: DriftKind) -> u64 {
+        match kind {
+            DriftKind::Missing => self.missing,
+            DriftKind::Extra => self.extra,
+            DriftKind::Version => self.other_version,
+            DriftKind::Content => self.other_content,
+        }
     }
 
     /// Whether it differs from what it should be.

@@ -182,9 +182,13 @@ impl Snapshots {
     async fn take(&self, repository: &Repository, source: &Member) -> Result<(Manifest, Written)> {
         let log = &*self.log;
         // Held before the position is read, so that the cut cannot pass it in between.
-        let _hold = log.hold(log.checkpoint().position.lsn);
+        let hold = log.hold(log.checkpoint().position.lsn);
         let setbacks = source.setbacks();
         let from = bootstrap::position_of(source, log).await?;
+        if from.lsn < hold.after() {
+            let text = format!("member `{}` is behind the log, which was just cut", source.name());
+            return Err(Error::new(ErrorKind::Unavailable, text));
+        }
         let mut parent = None;
         for listed in repository.snapshots().await?.into_iter().rev() {
             match repository.manifest(listed).await {

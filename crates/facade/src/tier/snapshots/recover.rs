@@ -40,8 +40,8 @@ impl Snapshots {
         at_least: Lsn,
     ) -> Result<Option<Position>> {
         // Held before it is looked which snapshots the log continues.
-        let _hold = log.hold(log.checkpoint().position.lsn);
-        let usable = match self.usable(at_least.max(log.checkpoint().position.lsn)).await {
+        let hold = log.hold(log.checkpoint().position.lsn);
+        let usable = match self.usable(at_least.max(hold.after())).await {
             Ok(usable) => usable,
             Err(error) => {
                 tracing::warn!(member = %target.name(), %error, "no snapshot can be read");
