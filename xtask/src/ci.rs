@@ -12,7 +12,16 @@ const BACKENDS: [&str; 4] = ["memory", "lance", "qdrant", "qdrant-edge"];
 
 /// Combinations that are also checked as they are resolved alone, without what the rest of the workspace
 /// switches on in their dependencies.
-const ALONE: [&str; 6] = ["", "memory", "qdrant", "memory,qdrant", "prometheus", "memory,prometheus"];
+const ALONE: [&str; 8] = [
+    "",
+    "memory",
+    "qdrant",
+    "memory,qdrant",
+    "prometheus",
+    "memory,prometheus",
+    "snapshots",
+    "memory,snapshots-cloud",
+];
 
 /// Seeds that are run, about as many as fit into 3 minutes. A number, not a time: what is green on one machine is on
 /// another.
@@ -85,7 +94,7 @@ fn step(name: &str, again: &str, work: impl FnOnce() -> Result<()>) -> Result<()
     Ok(())
 }
 
-/// Every set of backends, and LanceDB in object stores.
+/// Every set of backends, LanceDB in object stores, and snapshots.
 fn combinations() -> Vec<String> {
     let sets = 0..1_usize << BACKENDS.len();
     let backends = sets.map(|set| {
@@ -93,7 +102,7 @@ fn combinations() -> Vec<String> {
         chosen.map(|(_, backend)| *backend).collect::<Vec<_>>().join(",")
     });
     // Only LanceDB's own code asks for it, so alone and with everything will do.
-    backends.chain(["lance-cloud".to_owned()]).collect()
+    backends.chain(["lance-cloud", "memory,snapshots", "qdrant,snapshots-cloud"].map(str::to_owned)).collect()
 }
 
 /// One combination of features of the command, and so of the facade under it, resolved alone.
@@ -115,6 +124,7 @@ fn combination(features: &str) -> Result<()> {
         "mainstay-lance",
         "mainstay-memory",
         "mainstay-qdrant",
+        "mainstay-snapshot",
         "xtask",
     ] {
         command.args(["--package", package]);
@@ -127,6 +137,7 @@ fn combination(features: &str) -> Result<()> {
         "mainstay-lance/cloud",
         "mainstay-qdrant/server",
         "mainstay-qdrant/edge",
+        "mainstay-snapshot/cloud",
     ];
     let all: Vec<String> = chosen.chain(anchors.map(str::to_owned)).collect();
     cargo::succeed(command.args(["--features", &all.join(","), "--", "-D", "warnings"]))
@@ -139,16 +150,7 @@ fn absences() -> Result<()> {
         (
             "mainstay",
             &[],
-            &[
-                "lancedb",
-                "lance",
-                "datafusion",
-                "arrow-array",
-                "tonic",
-                "qdrant-edge",
-                "hyper",
-                "metrics-util",
-            ],
+            &["lancedb", "lance", "datafusion", "parquet", "tonic", "qdrant-edge", "hyper", "metrics-util"],
         ),
         (
             "mainstay",

@@ -35,7 +35,7 @@ Develop
   protoc                        prints the variables with which plain cargo builds the feature `lance`
 
 Maintain (the commands of `mainstay`, built with the features that the given TOML needs)
-  init, config, status, events, collections, import, index, search, get, count, delete, export, adopt, copy, diff, drill
+  init, config, status, events, collections, import, index, search, get, count, delete, export, adopt, copy, diff, drill, snapshot
                                 such as: cargo xtask status --config mainstay.toml";
 
 fn main() -> ExitCode {

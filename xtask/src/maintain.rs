@@ -26,6 +26,7 @@ pub const COMMANDS: &[&str] = &[
     "copy",
     "diff",
     "drill",
+    "snapshot",
 ];
 
 /// Runs a command of `mainstay` in the folder that the caller is in.
@@ -52,8 +53,8 @@ fn config_path(args: &[String]) -> &str {
     "mainstay.toml"
 }
 
-/// The backends that a config names, and the page of metrics if it has one, are the features that it needs. A config that cannot be read is
-/// left for `mainstay` to complain about.
+/// The backends that a config names, and the page of metrics and the snapshots if it has them, are the features that it
+/// needs. A config that cannot be read is left for `mainstay` to complain about.
 fn features(path: impl AsRef<Path>) -> BTreeSet<String> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let config: toml::Table = text.parse().unwrap_or_default();
@@ -70,6 +71,13 @@ fn features(path: impl AsRef<Path>) -> BTreeSet<String> {
     features.insert("memory".to_owned());
     if config.get("metrics").and_then(|metrics| metrics.get("listen")).is_some() {
         features.insert("prometheus".to_owned());
+    }
+    let snapshots = config.get("snapshots").and_then(|snapshots| snapshots.get("dir"));
+    if let Some(place) = snapshots.and_then(toml::Value::as_str) {
+        features.insert("snapshots".to_owned());
+        if place.contains("://") {
+            features.insert("snapshots-cloud".to_owned());
+        }
     }
     features
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use mainstay::core::embed::DEFAULT_DIMENSION;
 use mainstay::{
-    CollectionName, Embedder, Error, Fields, HashEmbedder, PayloadPath, Point, Result, ScrollQuery, Selector,
-    Tier, VectorName, VectorSpec,
+    CollectionName, Config, Embedder, Error, Fields, HashEmbedder, PayloadPath, Point, Result, ScrollQuery,
+    Selector, Tier, VectorName, VectorSpec,
 };
 use mainstay_cli::index::{Change, Corpus, PAYLOAD_KEYS, Plan, Recipe, StoredFiles, plan, read_source, walk};
 use mainstay_cli::survey::index_spec;
@@ -36,13 +36,15 @@ pub struct Indexed {
 }
 
 /// Indexes a directory.
-pub async fn run(args: &IndexArgs, tier: &Tier, output: Output) -> Result<()> {
+pub async fn run(args: &IndexArgs, config: &Config, tier: &Tier, output: Output) -> Result<()> {
     let collection = CollectionName::new(&args.collection)?;
     let source = match &args.source {
         Some(source) => source.clone(),
         None => source_name(&args.directory)?,
     };
-    let indexed = directory(tier, &collection, &args.directory, &source, args.chunk_chars, output).await?;
+    let every = config.snapshots.dir.as_ref().map_or(0, |_| config.snapshots.every_files);
+    let place = Place { directory: &args.directory, source: &source, chunk_chars: args.chunk_chars };
+    let indexed = directory(tier, &collection, place, every, output).await?;
     let value = json!({
         "files": indexed.files,
         "changed": indexed.changed,
@@ -88,15 +90,26 @@ pub async fn prepare(tier: &Tier, collection: &CollectionName) -> Result<HashEmb
     }
 }
 
-/// Indexes a directory into a collection.
+/// What is indexed, and how.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    /// The directory.
+    pub directory: &'a Path,
+    /// Its name in the collection.
+    pub source: &'a str,
+    /// Most characters in one chunk.
+    pub chunk_chars: usize,
+}
+
+/// Indexes a directory into a collection, with a snapshot after every so many changed files; 0 for none.
 pub async fn directory(
     tier: &Tier,
     collection: &CollectionName,
-    directory: &Path,
-    source: &str,
-    chunk_chars: usize,
+    place: Place<'_>,
+    snapshot_every: u32,
     output: Output,
 ) -> Result<Indexed> {
+    let Place { directory, source, chunk_chars } = place;
     let embedder = prepare(tier, collection).await?;
     let recipe = Recipe::new(chunk_chars, embedder.name());
     let walked = walk(directory, &recipe)?;
@@ -123,6 +136,13 @@ pub async fn directory(
         writer.waiting.extend(points);
         if writer.waiting.len() >= BATCH {
             writer.write().await?;
+        }
+        if snapshot_every > 0 && indexed.changed.is_multiple_of(snapshot_every as usize) {
+            writer.write().await?;
+            // The index is whole without it, and status tells.
+            if let Err(error) = tier.snapshot().await {
+                output.note(&format!("no snapshot was made: {error}"));
+            }
         }
     }
     writer.surplus.extend(vanished.into_iter().flat_map(|(_, ids)| ids));

@@ -84,7 +84,7 @@ async fn with_tier(command: Command, config: &Config, tier: &Tier, output: Outpu
     match command {
         Command::Collections(command) => collections::run(command, tier, output).await?,
         Command::Import(args) => import::run(args, config, tier, output).await?,
-        Command::Index(args) => index::run(&args, tier, output).await?,
+        Command::Index(args) => index::run(&args, config, tier, output).await?,
         Command::Search(args) => search::run(args, tier, output).await?,
         Command::Get { collection, ids, with_vectors } => {
             points::get(tier, &collection, &ids, with_vectors, output).await?

@@ -8,6 +8,7 @@ use mainstay_core::{BreakerState, Guarded, Lsn, Operation, VectorStore};
 
 use crate::answer::ServiceLevel;
 use crate::tier::member::{Member, MemberState};
+use crate::tier::status::SnapshotsStatus;
 use crate::tier::{Shared, Tier, status};
 
 /// From this share of `log.max_bytes` on (in percent) the log is nearly full: it should have been cut long before.
@@ -66,6 +67,8 @@ pub enum ComponentKind {
     Member,
     /// The log.
     Log,
+    /// The snapshots, and the log between them.
+    Snapshots,
 }
 
 impl ComponentKind {
@@ -74,6 +77,7 @@ impl ComponentKind {
         match self {
             Self::Member => "member",
             Self::Log => "log",
+            Self::Snapshots => "snapshots",
         }
     }
 }
@@ -86,7 +90,7 @@ pub struct Health {
     pub status: HealthStatus,
     /// Why, on one line.
     pub message: String,
-    /// The members in order, then the log.
+    /// The members in order, then the log, then the snapshots if there are any.
     pub components: Vec<ComponentHealth>,
 }
 
@@ -95,7 +99,7 @@ pub struct Health {
 pub struct ComponentHealth {
     /// What it is.
     pub kind: ComponentKind,
-    /// The name of the member, or `log`.
+    /// The name of the member, or `log`, or `snapshots`.
     pub name: String,
     /// How well it is.
     pub status: HealthStatus,
@@ -200,6 +204,17 @@ pub fn of_log(view: LogView<'_>) -> (HealthStatus, String) {
     }
 }
 
+/// How well the snapshots are, and why. They are never unhealthy: the tier serves without them.
+pub fn of_snapshots(snapshots: &SnapshotsStatus) -> (HealthStatus, String) {
+    let archive = snapshots.archive_error.as_ref().map(|why| format!("the log is not archived: {why}"));
+    let last = snapshots.last_error.as_ref().map(|why| format!("the last one was not made: {why}"));
+    match (archive.or(last), &snapshots.newest) {
+        (Some(why), _) => (HealthStatus::Degraded, why),
+        (None, Some(newest)) => (HealthStatus::Healthy, format!("the newest is {newest}")),
+        (None, None) => (HealthStatus::Healthy, "there is none yet".to_owned()),
+    }
+}
+
 /// How well the tier is, and why. `active` is whether a member acks writes.
 pub fn overall(level: ServiceLevel, active: bool, components: &[ComponentHealth]) -> (HealthStatus, String) {
     let log_refuses =
@@ -240,7 +255,12 @@ impl Tier {
 pub(crate) fn of(shared: &Shared, level: ServiceLevel, active: bool) -> Health {
     let end = shared.log.bounds().last;
     let members = shared.members.iter().map(|member| member_health(member, end));
-    let components: Vec<_> = members.chain([log_health(shared)]).collect();
+    let snapshots = shared.snapshots.as_ref().map(|snapshots| {
+        let (status, message) = of_snapshots(&snapshots.status());
+        let (kind, name) = (ComponentKind::Snapshots, "snapshots".to_owned());
+        ComponentHealth { kind, name, status, message, latency: None }
+    });
+    let components: Vec<_> = members.chain([log_health(shared)]).chain(snapshots).collect();
     let (status, message) = overall(level, active, &components);
     Health { status, message, components }
 }

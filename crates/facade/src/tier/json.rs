@@ -105,6 +105,8 @@ fn snapshots(snapshots: &SnapshotsStatus) -> Value {
         "archive_lag": snapshots.archive_lag,
         "archive_error": snapshots.archive_error,
         "last_error": snapshots.last_error,
+        "made": snapshots.made,
+        "failed": snapshots.failed,
     })
 }
 

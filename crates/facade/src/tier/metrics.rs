@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep};
 use crate::tier::counts::{Counts, READ_BOUNDS_US, READS, ReadTimes};
 use crate::tier::health::{self, Health};
 use crate::tier::member::{Member, MemberState};
+use crate::tier::status::SnapshotsStatus;
 use crate::tier::{ShadowStatus, Shared, Tier, status, until_closing};
 
 /// How often the process's recorder is told.
@@ -145,6 +146,12 @@ pub const METRICS: &[(&str, Kind, Unit, &str)] = &[
     ),
     ("mainstay_drift_rounds_total", C, Unit::Count, "Comparisons of the members, by how they ended"),
     ("mainstay_drift_last_round_age_seconds", G, Unit::Seconds, "Time since the members were compared last"),
+    ("mainstay_snapshots_total", C, Unit::Count, "Snapshots of this process, by what came of them"),
+    ("mainstay_snapshot_age_seconds", G, Unit::Seconds, "Time since the newest good snapshot was begun"),
+    ("mainstay_snapshot_lsn", G, Unit::Count, "The entry that the newest good snapshot ends at"),
+    ("mainstay_snapshot_points", G, Unit::Count, "Points of the newest good snapshot"),
+    ("mainstay_snapshot_bytes", G, Unit::Bytes, "Bytes of the files of the newest good snapshot"),
+    ("mainstay_archive_lag_entries", G, Unit::Count, "Entries of the log that are not archived yet"),
     (
         "mainstay_breaker_state",
         G,
@@ -227,6 +234,9 @@ pub fn publish_numbers(shared: &Shared) {
     tell_writes(&shared.counts);
     tell_log(shared);
     tell_drift(shared);
+    if let Some(snapshots) = &shared.snapshots {
+        tell_snapshots(&snapshots.status());
+    }
     let end = shared.log.bounds().last;
     for (index, member) in shared.members.iter().enumerate() {
         let name = member.name().to_string();
@@ -332,6 +342,18 @@ fn tell_member(member: &Member, name: &str) {
     counter!("mainstay_member_moves_total", &label).absolute(counts.moves());
     counter!("mainstay_member_quarantines_total", &label).absolute(counts.quarantines());
     counter!("mainstay_member_alerts_total", &label).absolute(counts.alerts());
+}
+
+fn tell_snapshots(snapshots: &SnapshotsStatus) {
+    for (outcome, count) in [("made", snapshots.made), ("failed", snapshots.failed)] {
+        counter!("mainstay_snapshots_total", "outcome" => outcome).absolute(count);
+    }
+    gauge!("mainstay_archive_lag_entries").set(snapshots.archive_lag as f64);
+    let Some((lsn, age)) = snapshots.lsn.zip(snapshots.age) else { return };
+    gauge!("mainstay_snapshot_age_seconds").set(age.as_secs_f64());
+    gauge!("mainstay_snapshot_lsn").set(lsn.0 as f64);
+    gauge!("mainstay_snapshot_points").set(snapshots.points as f64);
+    gauge!("mainstay_snapshot_bytes").set(snapshots.bytes as f64);
 }
 
 fn tell_drift(shared: &Shared) {

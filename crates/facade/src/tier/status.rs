@@ -58,6 +58,10 @@ pub struct SnapshotsStatus {
     pub archive_error: Option<String>,
     /// Why the last snapshot was not made, if it was not.
     pub last_error: Option<String>,
+    /// Snapshots that this process made.
+    pub made: u64,
+    /// Snapshots that this process could not make.
+    pub failed: u64,
 }
 
 /// A snapshot that was made.

@@ -18,6 +18,9 @@ pub fn screen(status: &Value) -> String {
     text.push_str(&calls(status));
     // Writing to a String cannot fail.
     let _ = write!(text, "\n{}", summary(status));
+    if status["snapshots"].is_object() {
+        let _ = write!(text, "\n{}", snapshots(&status["snapshots"]));
+    }
     for member in list(&status["members"]).iter().filter(|member| member["notice"].is_string()) {
         let _ = write!(text, "\n{}: {}", word(&member["name"]), word(&member["notice"]));
     }
@@ -113,6 +116,26 @@ fn summary(status: &Value) -> String {
         mebibytes(&log["max_bytes"]),
         word(&status["collections"]),
     )
+}
+
+/// Age, size and last result.
+fn snapshots(snapshots: &Value) -> String {
+    let archived =
+        format!("archived to {}, lag {}", word(&snapshots["archived"]), word(&snapshots["archive_lag"]));
+    let failed = match snapshots["last_error"].is_string() {
+        true => " · the last one failed",
+        false => "",
+    };
+    match snapshots["newest"].is_string() {
+        true => format!(
+            "snapshots: {} · {} s ago · {} points · {} · {archived}{failed}",
+            word(&snapshots["newest"]),
+            word(&snapshots["age_seconds"]),
+            word(&snapshots["points"]),
+            mebibytes(&snapshots["bytes"]),
+        ),
+        false => format!("snapshots: none yet · {archived}{failed}"),
+    }
 }
 
 fn active(status: &Value) -> &str {

@@ -89,7 +89,10 @@ impl Snapshots {
             return;
         }
         tracing::warn!(%error, "no snapshot was made");
-        self.state.lock().last_error = Some((chrono::Utc::now(), error.to_string()));
+        let mut state = self.state.lock();
+        state.last_error = Some(error.to_string());
+        state.failed += 1;
+        drop(state);
         let _ = shared.events.send(Event::SnapshotFailed { reason: error.to_string() });
     }
 
@@ -162,7 +165,10 @@ impl Snapshots {
         self.note_newest(&manifest);
         let pruned = self.prune(repository).await?;
         repository.merge_segments(self.log.identity()).await?;
-        self.state.lock().last_error = None;
+        let mut state = self.state.lock();
+        state.last_error = None;
+        state.made += 1;
+        drop(state);
         Ok(SnapshotReport {
             id: manifest.id.to_string(),
             source: MemberName::new(&manifest.source.member),

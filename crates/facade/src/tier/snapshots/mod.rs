@@ -32,7 +32,7 @@ mod recover;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use mainstay_core::{Lsn, Result};
 use mainstay_snapshot::place::PlaceOptions;
 use mainstay_snapshot::{ContentHash, Repository, SnapshotId};
@@ -72,7 +72,9 @@ struct State {
     /// Files that were read back well by this process.
     good_files: HashSet<ContentHash>,
     newest: Option<Newest>,
-    last_error: Option<(DateTime<Utc>, String)>,
+    last_error: Option<String>,
+    made: u64,
+    failed: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -137,7 +139,9 @@ impl Snapshots {
             archived: state.archived,
             archive_lag: state.archived.unwrap_or_default().lag_behind(end),
             archive_error: state.archive_error.clone(),
-            last_error: state.last_error.as_ref().map(|(_, text)| text.clone()),
+            last_error: state.last_error.clone(),
+            made: state.made,
+            failed: state.failed,
         }
     }
 
