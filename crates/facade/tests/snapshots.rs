@@ -300,3 +300,35 @@ async fn writes_while_a_snapshot_is_made_are_in_what_is_restored() {
     assert_eq!(held(&tier, "b").await, before);
     tier.close().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_health_and_metrics_tell_of_snapshots() {
+    let directory = tempfile::tempdir().unwrap();
+    let tier = open(directory.path()).await;
+    create(&tier).await;
+    tier.upsert(&docs(), (0..10).map(|id| point(id, 1.0)).collect()).await.unwrap();
+    tier.wait_caught_up(PATIENCE).await.unwrap();
+    let report = tier.snapshot().await.unwrap();
+    archived(&tier).await;
+    let status = tier.status();
+    let value = status.to_json();
+    assert_eq!(value["snapshots"]["points"], 10);
+    assert_eq!(value["snapshots"]["newest"], report.id.as_str());
+    let component = status.health.components.iter().find(|c| c.name == "snapshots").unwrap();
+    assert!(component.message.contains(&report.id), "{component:?}");
+    let recorder = metrics_util::debugging::DebuggingRecorder::new();
+    metrics::with_local_recorder(&recorder, || tier.publish_metrics());
+    let published = recorder.snapshotter().snapshot().into_vec();
+    let names: Vec<_> = published.iter().map(|(key, ..)| key.key().name()).collect();
+    for name in [
+        "mainstay_snapshots_total",
+        "mainstay_snapshot_age_seconds",
+        "mainstay_snapshot_lsn",
+        "mainstay_snapshot_points",
+        "mainstay_snapshot_bytes",
+        "mainstay_archive_lag_entries",
+    ] {
+        assert!(names.contains(&name), "{name} is not in {names:?}");
+    }
+    tier.close().await.unwrap();
+}
