@@ -19,6 +19,7 @@
 //! | [`diff`] | what changed between two snapshots, or since one |
 //! | [`prune`] | which snapshots are kept, and removing what none of them needs |
 //! | [`segment`] | the log between snapshots |
+//! | [`older`] | JSON backup files of versions 1.0 and 2.0 |
 
 pub mod buckets;
 pub mod columns;
@@ -26,6 +27,7 @@ pub mod diff;
 pub mod layout;
 pub mod load;
 pub mod manifest;
+pub mod older;
 pub mod place;
 pub mod prune;
 pub mod repository;
