@@ -21,6 +21,7 @@
 //! | [`segment`] | the log between snapshots |
 //! | [`older`] | JSON backup files of versions 1.0 and 2.0 |
 
+mod bounded;
 pub mod buckets;
 pub mod columns;
 pub mod diff;

@@ -1,6 +1,8 @@
 //! A reader of repositories that knows what `docs/snapshot-format.md` says and nothing else: it uses none of this crate's code, and
 //! Arrow's own reader for the files of points. It must find the same points.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

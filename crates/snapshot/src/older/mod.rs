@@ -26,7 +26,7 @@ use serde_json::Value;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Largest point, and largest value of any other kind, in bytes of JSON. 8 MiB, by default: the largest dense vector
-    /// takes less than 2, and a value may take thirty times as much in memory as in the file.
+    /// takes less than 2. In memory, a payload or a config may take eight times as much.
     pub value_bytes: u64,
     /// Most collections: 10,000, by default.
     pub collections: usize,

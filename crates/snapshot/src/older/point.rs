@@ -10,6 +10,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 use serde_json::Value;
 
 use super::walk::{Part, Walk};
+use crate::bounded::Bounded;
 
 /// A point with its vectors under the names of the file.
 #[derive(Debug)]
@@ -34,7 +35,11 @@ pub(super) enum FileVectors {
 pub(super) const MAX_IGNORED: usize = 16;
 
 /// Reads a point; the names of fields that no point has go into the list. An error of [`Error`] is a text in serde's.
-pub(super) struct PointSeed<'a>(pub(super) &'a mut Vec<String>);
+pub(super) struct PointSeed<'a> {
+    pub(super) ignored: &'a mut Vec<String>,
+    /// Bytes that its payload may take in memory.
+    pub(super) memory: u64,
+}
 
 impl<'de> DeserializeSeed<'de> for PointSeed<'_> {
     type Value = FilePoint;
@@ -52,18 +57,23 @@ impl<'de> Part<'de> for PointSeed<'_> {
 
     fn object<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Out, A::Error> {
         let wrong = |error: Error| A::Error::custom(error.message());
+        let mut memory = self.memory;
         let (mut id, mut vectors, mut payload, mut text, mut text_key) = (None, None, None, None, None);
         while let Some(key) = object.next_key::<String>()? {
             let twice = match key.as_str() {
-                "id" => id.replace(id_from_json(&object.next_value::<Value>()?).map_err(wrong)?).is_some(),
+                "id" => id
+                    .replace(id_from_json(&object.next_value_seed(Bounded(&mut memory))?).map_err(wrong)?)
+                    .is_some(),
                 "vector" | "vectors" => vectors.replace(object.next_value_seed(VectorsSeed)?).is_some(),
-                "payload" => payload.replace(object.next_value::<Option<Payload>>()?).is_some(),
+                "payload" => {
+                    payload.replace(object_or_null(object.next_value_seed(Bounded(&mut memory))?)).is_some()
+                }
                 "text" => text.replace(object.next_value::<Option<String>>()?).is_some(),
                 "text_key" => text_key.replace(object.next_value::<Option<String>>()?).is_some(),
                 _ => {
                     object.next_value::<IgnoredAny>()?;
-                    if self.0.len() < MAX_IGNORED && !self.0.contains(&key) {
-                        self.0.push(key.chars().take(64).collect());
+                    if self.ignored.len() < MAX_IGNORED && !self.ignored.contains(&key) {
+                        self.ignored.push(key.chars().take(64).collect());
                     }
                     false
                 }
@@ -75,7 +85,7 @@ impl<'de> Part<'de> for PointSeed<'_> {
         let mut point = FilePoint {
             id: id.ok_or_else(|| A::Error::custom("the point has no `id`"))?,
             vectors: vectors.unwrap_or_default(),
-            payload: payload.flatten().unwrap_or_default(),
+            payload: payload.unwrap_or(Ok(Payload::new())).map_err(A::Error::custom)?,
             text: text.flatten(),
         };
         check_payload_depth(&point.payload).map_err(wrong)?;
@@ -94,6 +104,14 @@ impl<'de> Part<'de> for PointSeed<'_> {
 
     fn other(self, kind: &'static str) -> Self::Out {
         Err(kind)
+    }
+}
+
+fn object_or_null(payload: Value) -> Result<Payload, &'static str> {
+    match payload {
+        Value::Object(payload) => Ok(payload),
+        Value::Null => Ok(Payload::new()),
+        _ => Err("the `payload` is no object"),
     }
 }
 

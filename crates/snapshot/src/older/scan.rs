@@ -11,6 +11,7 @@ use super::Limits;
 use super::learn::Declared;
 use super::point::{FilePoint, PointSeed};
 use super::walk::{Budget, Kind, Part, Walk};
+use crate::bounded::Bounded;
 
 /// What takes the points of a file.
 pub(super) trait Sink {
@@ -89,6 +90,11 @@ pub(super) fn scan<R: Read>(
 }
 
 impl Scan<'_> {
+    /// What a value may take in memory.
+    fn memory(&self) -> u64 {
+        self.limits.value_bytes.saturating_mul(8)
+    }
+
     fn failure(self, error: serde_json::Error) -> Failure {
         if let Some(failed) = self.failed {
             return Failure::Sink(failed);
@@ -142,7 +148,10 @@ impl<'de> Part<'de> for Top<'_, '_> {
         while let Some(key) = object.next_key::<String>()? {
             scan.budget.renew();
             let twice = match key.as_str() {
-                "version" => scan.found.version.replace(object.next_value()?).is_some(),
+                "version" => {
+                    let version = object.next_value_seed(Bounded(&mut scan.memory()))?;
+                    scan.found.version.replace(version).is_some()
+                }
                 "metadata" => scan.found.metadata.replace(object.next_value_seed(Walk(Kind))?).is_some(),
                 "collections" => {
                     let kind = object.next_value_seed(Walk(Collections(scan)))?;
@@ -225,7 +234,7 @@ impl<'de> Part<'de> for One<'_, '_> {
             match key.as_str() {
                 "config" => {
                     configs += 1;
-                    found.declared = Declared::read(&object.next_value::<Value>()?);
+                    found.declared = Declared::read(&object.next_value_seed(Bounded(&mut scan.memory()))?);
                 }
                 "points" if found.points.is_none() => {
                     let ignored = &mut found.ignored;
@@ -265,12 +274,16 @@ impl<'de> Part<'de> for Points<'_, '_> {
         let name = scan.at.take().map(|(name, _)| name).unwrap_or_default();
         let entered = scan.sink.as_mut().map_or(Ok(false), |sink| sink.enter(&name));
         let wanted = scan.pass(entered)?;
+        let memory = scan.memory();
         let mut count = 0;
         scan.at = Some((name, Some(count)));
         loop {
             scan.budget.renew();
             if wanted {
-                let Some(point) = list.next_element_seed(PointSeed(ignored))? else { break };
+                let Some(point) = list.next_element_seed(PointSeed { ignored: &mut *ignored, memory })?
+                else {
+                    break;
+                };
                 let taken = scan.sink.as_mut().map_or(Ok(()), |sink| sink.point(count, point));
                 let taken = taken.map_err(|error| scan.of_point(error));
                 scan.pass(taken)?;

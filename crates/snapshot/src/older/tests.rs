@@ -336,7 +336,7 @@ fn a_bad_point_is_named_by_file_collection_and_index() {
         (json!({"id": 1, "vector": {"s": {"indices": [1, 1], "values": [1.0, 2.0]}}}), "index 1 twice"),
         (json!({"id": 1, "vector": {"s": {"indices": [1]}}}), "`indices` and `values`"),
         (json!({"id": 1, "vector": {"a/b": [1.0]}}), "'/'"),
-        (json!({"id": 1, "vector": [1.0, 2.0], "payload": 5}), "expected a map"),
+        (json!({"id": 1, "vector": [1.0, 2.0], "payload": 5}), "the `payload` is no object"),
         (json!({"id": 1, "payload": {"a": deep}}), "nested deeper"),
         (json!({"id": 1, "text_key": "t"}), "text_key"),
     ];
