@@ -298,7 +298,7 @@ impl Wire {
             id: SnapshotId::parse(&self.id).map_err(|error| error.to_string())?,
             tool: self.tool,
             source: self.source,
-            ended: DateTime::parse_from_rfc3339(&self.ended).map_err(|error| error.to_string())?.into(),
+            ended: read_time(&self.ended)?,
             from: position(&self.from)?,
             to: position(&self.to)?,
             collections,
@@ -315,5 +315,14 @@ impl Wire {
             return Err("its hash is not that of its collections".to_owned());
         }
         Ok(manifest)
+    }
+}
+
+/// Reads a time in the one spelling that is written.
+fn read_time(text: &str) -> Result<DateTime<Utc>, String> {
+    let time = DateTime::parse_from_rfc3339(text).map_err(|error| error.to_string())?.to_utc();
+    match shown_time(time) == text {
+        true => Ok(time),
+        false => Err("a time in it is not in UTC to the millisecond".to_owned()),
     }
 }
