@@ -19,13 +19,16 @@
 //! | [`diff`] | what changed between two snapshots, or since one |
 //! | [`prune`] | which snapshots are kept, and removing what none of them needs |
 //! | [`segment`] | the log between snapshots |
+//! | [`older`] | JSON backup files of versions 1.0 and 2.0 |
 
+mod bounded;
 pub mod buckets;
 pub mod columns;
 pub mod diff;
 pub mod layout;
 pub mod load;
 pub mod manifest;
+pub mod older;
 pub mod place;
 pub mod prune;
 pub mod repository;

@@ -124,7 +124,15 @@ pub async fn records(
 ) -> Result<Vec<Record>> {
     let mut found: Vec<Record> = Vec::new();
     for file in &bucket.files {
-        found.extend(repository.records(&collection.spec, *file).await?);
+        let records = repository.records(&collection.spec, *file).await?;
+        // Noticed before there are many of them in memory.
+        if let (Some(last), Some(first)) = (found.last(), records.first())
+            && first.point.id <= last.point.id
+        {
+            let path = layout::bucket(file.hash).to_string();
+            return Err(repository.damaged(&path, "its ids are not beyond those of the file before it"));
+        }
+        found.extend(records);
     }
     let of_this = |record: &Record| bucket_of(record.point.id, collection.bits) == bucket.number;
     let ascend = found.windows(2).all(|pair| pair[0].point.id < pair[1].point.id);

@@ -10,6 +10,7 @@ use mainstay_core::{CollectionName, CollectionSpec, Error, ErrorKind, Lsn, Posit
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::bounded::small;
 use crate::buckets::{MAX_BITS, collection_hash, snapshot_hash};
 use crate::layout::{ContentHash, SnapshotId, shown_time};
 
@@ -17,7 +18,7 @@ use crate::layout::{ContentHash, SnapshotId, shown_time};
 pub const FORMAT: u64 = 3;
 /// Largest manifest: some millions of buckets' worth.
 pub const MAX_MANIFEST_BYTES: u64 = 256 << 20;
-/// Largest bucket file that is read, and the most that the points of one may take unpacked.
+/// Largest bucket file that is read; the points of one take twice as much memory at most.
 pub const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// Whose state a snapshot is.
@@ -176,7 +177,9 @@ struct Wire {
     tool: String,
     source: Source,
     ended: String,
+    #[serde(deserialize_with = "small")]
     from: Value,
+    #[serde(deserialize_with = "small")]
     to: Value,
     points: u64,
     bytes: u64,
@@ -187,6 +190,7 @@ struct Wire {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WireCollection {
+    #[serde(deserialize_with = "small")]
     collection: Value,
     bits: u32,
     points: u64,
@@ -294,7 +298,7 @@ impl Wire {
             id: SnapshotId::parse(&self.id).map_err(|error| error.to_string())?,
             tool: self.tool,
             source: self.source,
-            ended: DateTime::parse_from_rfc3339(&self.ended).map_err(|error| error.to_string())?.into(),
+            ended: read_time(&self.ended)?,
             from: position(&self.from)?,
             to: position(&self.to)?,
             collections,
@@ -311,5 +315,14 @@ impl Wire {
             return Err("its hash is not that of its collections".to_owned());
         }
         Ok(manifest)
+    }
+}
+
+/// Reads a time in the one spelling that is written.
+fn read_time(text: &str) -> Result<DateTime<Utc>, String> {
+    let time = DateTime::parse_from_rfc3339(text).map_err(|error| error.to_string())?.to_utc();
+    match shown_time(time) == text {
+        true => Ok(time),
+        false => Err("a time in it is not in UTC to the millisecond".to_owned()),
     }
 }

@@ -180,6 +180,10 @@ impl Repository {
     pub async fn records(&self, spec: &CollectionSpec, file: BucketFile) -> Result<Vec<Record>> {
         let path = layout::bucket(file.hash);
         let bytes = self.read(&path, file.hash, file.bytes.min(MAX_FILE_BYTES)).await?;
+        if bytes.len() as u64 != file.bytes {
+            let text = format!("it has {} bytes, its manifest says {}", bytes.len(), file.bytes);
+            return Err(self.damaged(path.as_ref(), &text));
+        }
         let spec = spec.clone();
         let decoded = blocking(move || columns::decode(&spec, &bytes)).await;
         let records = decoded.map_err(|error| {

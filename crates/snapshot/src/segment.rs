@@ -147,7 +147,7 @@ pub fn covering(segments: &[SegmentName], after: Lsn) -> Vec<SegmentName> {
     loop {
         let next = segments
             .iter()
-            .filter(|segment| segment.first <= reached.next() && segment.last > reached)
+            .filter(|segment| segment.last > reached && segment.first.0 <= reached.0.saturating_add(1))
             .max_by_key(|segment| segment.last);
         match next {
             Some(next) => {
@@ -245,7 +245,7 @@ impl Repository {
         files.sort();
         let (mut fewer, mut group, mut bytes): (u64, Vec<SegmentName>, u64) = (0, Vec::new(), 0);
         for (name, size) in files {
-            let follows = group.last().is_none_or(|last| last.last.next() == name.first);
+            let follows = group.last().is_none_or(|last| last.last.0.checked_add(1) == Some(name.first.0));
             if !follows || bytes + size > MERGED_BYTES {
                 fewer += self.merge(log, &group).await?;
                 (group, bytes) = (Vec::new(), 0);
@@ -295,6 +295,9 @@ mod tests {
         assert_eq!(covered(10), [(11, 12)]);
         assert_eq!(covered(12), []);
         assert_eq!(covering(&all[1..2], Lsn(0)), []);
+        let end = [name(1, u64::MAX), name(0, 3)];
+        assert_eq!(covering(&end, Lsn(0)), end[..1]);
+        assert_eq!(covering(&end, Lsn(u64::MAX)), []);
     }
 
     #[test]

@@ -262,20 +262,23 @@ impl Taking<'_> {
             return Ok((Some(before.clone()), written));
         }
         let (mut files, mut known): (Vec<BucketFile>, Ids) = (Vec::new(), Vec::with_capacity(ids.len()));
-        let (mut records, mut bytes) = (Vec::new(), 0);
+        let (mut records, mut bytes, mut memory) = (Vec::new(), 0, 0);
         for ids in ids.chunks(GET) {
             let wanted: Vec<_> = ids.iter().map(|(id, _)| *id).collect();
             let found = self.store.get(&self.page(), &spec.name, &wanted, &Fields::ALL).await?;
             let size: usize = found.iter().map(|record| record.point.size_bytes()).sum();
             known.extend(found.iter().map(|record| (record.point.id, record.version)));
-            records.extend(found);
-            bytes += size;
+            for record in found {
+                bytes += record.point.size_bytes();
+                memory += columns::memory_bytes(spec, &record);
+                records.push(record);
+                if bytes >= FILE_BYTES || memory >= columns::FILE_MEMORY_BYTES {
+                    files.push(self.file(spec, std::mem::take(&mut records)).await?);
+                    (bytes, memory) = (0, 0);
+                }
+            }
             self.pace(size).await;
             self.tell(ids.len() as u64);
-            if bytes >= FILE_BYTES {
-                files.push(self.file(spec, std::mem::take(&mut records)).await?);
-                bytes = 0;
-            }
         }
         if !records.is_empty() {
             files.push(self.file(spec, records).await?);

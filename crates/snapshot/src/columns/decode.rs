@@ -8,17 +8,19 @@ use mainstay_core::{
     CollectionSpec, Error, ErrorKind, Lsn, Payload, Point, PointId, Record, Result, SparseVector, Vector,
     VectorName, VectorSpec, Vectors,
 };
+use serde_json::Value;
 
 use super::framing::{self, Batch};
+use super::memory::{MAX_MEMORY_BYTES, VECTORS_BYTES};
 use super::schema::{ID_BYTES, schema};
-use crate::manifest::MAX_FILE_BYTES;
+use crate::bounded;
 
 /// The points of a file.
 ///
 /// # Errors
 /// `Corrupt` with what is wrong, also for a point that the collection would not have taken.
 pub fn decode(spec: &CollectionSpec, bytes: &[u8]) -> Result<Vec<Record>> {
-    let mut batch = framing::open(bytes, &schema(spec)?, MAX_FILE_BYTES).map_err(|what| corrupt(&what))?;
+    let mut batch = framing::open(bytes, &schema(spec)?, MAX_MEMORY_BYTES).map_err(|what| corrupt(&what))?;
     let mut records = rows(&mut batch)?;
     for (name, vector) in &spec.vectors {
         match vector {
@@ -57,8 +59,11 @@ fn rows(batch: &mut Batch<'_>) -> Result<Vec<Record>> {
         let of_point = |error: Error| corrupt(&format!("the payload of point {id}")).with_source(error);
         let payload = match payload {
             None => Payload::new(),
-            Some(text) => serde_json::from_str(&text)
-                .map_err(|e| of_point(Error::invalid("it is no JSON object").with_source(e)))?,
+            Some(text) => match bounded::parse(&text, &mut batch.left) {
+                Ok(Value::Object(payload)) => payload,
+                Ok(_) => return Err(of_point(Error::invalid("it is no JSON object"))),
+                Err(e) => return Err(of_point(Error::invalid("it is no JSON object").with_source(e))),
+            },
         };
         check_payload_depth(&payload).map_err(of_point)?;
         let version = Lsn(u64::from_le_bytes(*version));
@@ -72,7 +77,7 @@ fn fixed<'a>(batch: &mut Batch<'a>, rows: usize, width: usize) -> Result<Cow<'a,
     if batch.array(rows)? != 0 {
         return Err("a value is missing".to_owned());
     }
-    batch.validity(rows, 0)?;
+    batch.buffer(0)?;
     let bytes = rows.checked_mul(width).ok_or("a column is too long")?;
     batch.buffer(bytes)
 }
@@ -124,11 +129,17 @@ fn dense(
     for ((record, there), ((a, b), (c, d))) in records.iter_mut().zip(there).zip(rows) {
         if there {
             let bytes = a.iter().zip(b).zip(c.iter().zip(d));
+            first_vector(batch, record)?;
             let values = bytes.map(|((a, b), (c, d))| f32::from_le_bytes([*a, *b, *c, *d])).collect();
             record.point.vectors.insert(name.clone(), Vector::Dense(values));
         }
     }
     Ok(())
+}
+
+/// The first vector of a point takes room for more.
+fn first_vector(batch: &mut Batch<'_>, record: &Record) -> Result<(), String> {
+    if record.point.vectors.len().is_multiple_of(6) { batch.take(VECTORS_BYTES) } else { Ok(()) }
 }
 
 fn sparse(batch: &mut Batch<'_>, records: &mut [Record], name: &VectorName) -> Result<(), String> {
@@ -141,6 +152,7 @@ fn sparse(batch: &mut Batch<'_>, records: &mut [Record], name: &VectorName) -> R
         if !there {
             continue;
         }
+        first_vector(batch, record)?;
         const BEYOND: &str = "a list reaches beyond its column";
         let indices =
             indices.get(index_range).ok_or(BEYOND)?.iter().map(|i| u32::from_le_bytes(*i)).collect();
@@ -157,7 +169,7 @@ fn list(batch: &mut Batch<'_>, rows: usize) -> Result<(Vec<Range<usize>>, Items)
     if batch.array(rows)? != 0 {
         return Err("a list is missing".to_owned());
     }
-    batch.validity(rows, 0)?;
+    batch.buffer(0)?;
     let ranges = offsets(batch, rows)?;
     let items = ranges.last().map_or(0, |last| last.end);
     let bytes = fixed(batch, items, 4)?;

@@ -11,6 +11,8 @@ use arrow_ipc::{
 };
 use arrow_schema::{DataType, SchemaRef};
 
+use super::memory::ROW_BYTES;
+
 /// What every message begins with.
 const CONTINUATION: [u8; 4] = [0xff; 4];
 /// Largest description of a batch: 64 vectors need some kilobytes.
@@ -24,12 +26,12 @@ pub(super) struct Batch<'a> {
     nodes: std::vec::IntoIter<(usize, usize)>,
     /// Each buffer as it is packed, depth first.
     buffers: std::vec::IntoIter<&'a [u8]>,
-    /// Bytes that may still be unpacked.
-    left: u64,
+    /// Bytes of memory that its points may still take.
+    pub(super) left: u64,
     unpacker: zstd::bulk::Decompressor<'static>,
 }
 
-/// Finds the batch of a file that must have this schema and may take `max_bytes` unpacked.
+/// Finds the batch of a file that must have this schema and whose points may take `max_bytes` of memory.
 ///
 /// # Errors
 /// What is wrong with the file.
@@ -70,9 +72,8 @@ impl<'a> Batch<'a> {
             -1 => data.len(),
             length => usize::try_from(length).map_err(|_| "a column of negative length")?,
         };
-        self.left = self.left.checked_sub(length as u64).ok_or_else(|| {
-            format!("its columns would take more than the {} bytes that are left", self.left)
-        })?;
+        // Once unpacked, and once as points.
+        self.take((length as u64).saturating_mul(2))?;
         if length < least {
             return Err(SHORT.to_owned());
         }
@@ -95,6 +96,14 @@ impl<'a> Batch<'a> {
         }
         let bits = self.buffer(rows.div_ceil(8))?;
         Ok((0..rows).map(|row| bits[row / 8] >> (row % 8) & 1 == 1).collect())
+    }
+
+    /// Some of the memory that the points may take.
+    pub(super) fn take(&mut self, bytes: u64) -> Result<(), String> {
+        self.left = self.left.checked_sub(bytes).ok_or_else(|| {
+            format!("its points would take more than the {} bytes of memory that are left", self.left)
+        })?;
+        Ok(())
     }
 
     /// That nothing is left.
@@ -154,10 +163,8 @@ fn batch<'a>(message: Message<'_>, body: &'a [u8], max_bytes: u64) -> Result<Bat
     }
     check_packing(&batch)?;
     let rows = usize::try_from(batch.length()).map_err(|_| "it has a negative number of points")?;
-    // Each takes some bytes.
-    if rows as u64 > max_bytes {
-        return Err(format!("it says that it has {rows} points"));
-    }
+    let left = max_bytes.checked_sub((rows as u64).saturating_mul(ROW_BYTES));
+    let left = left.ok_or_else(|| format!("it says that it has {rows} points"))?;
     let node = |node: &arrow_ipc::FieldNode| {
         let length = usize::try_from(node.length()).map_err(|_| NEGATIVE)?;
         Ok((length, usize::try_from(node.null_count()).map_err(|_| NEGATIVE)?))
@@ -175,7 +182,7 @@ fn batch<'a>(message: Message<'_>, body: &'a [u8], max_bytes: u64) -> Result<Bat
         rows,
         nodes: nodes.into_iter(),
         buffers: buffers.ok_or("a column reaches beyond its end")?.into_iter(),
-        left: max_bytes,
+        left,
         unpacker: zstd::bulk::Decompressor::new().map_err(|error| error.to_string())?,
     })
 }

@@ -16,6 +16,7 @@
 mod decode;
 mod encode;
 mod framing;
+mod memory;
 mod schema;
 
 #[cfg(test)]
@@ -23,3 +24,4 @@ mod tests;
 
 pub use decode::decode;
 pub use encode::encode;
+pub(crate) use memory::{FILE_MEMORY_BYTES, memory_bytes};
