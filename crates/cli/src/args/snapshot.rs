@@ -1,6 +1,7 @@
 //! What can be typed after `mainstay snapshot`.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
@@ -41,6 +42,22 @@ pub enum SnapshotCommand {
         /// A member or place, written as for `copy`, instead of a second snapshot; no tier may use it meanwhile.
         #[arg(long, conflicts_with = "b")]
         store: Option<String>,
+    },
+    /// Write a snapshot as a JSON backup file of version 2.0 (cargo feature `memory`).
+    Export {
+        /// The file, which must not be there.
+        file: PathBuf,
+        /// The snapshot; `latest` is the newest.
+        #[arg(long, default_value = "latest")]
+        snapshot: String,
+    },
+    /// Write the points of a JSON backup file of version 1.0 or 2.0 into the tier, after six checks of it.
+    Import {
+        /// The file.
+        file: PathBuf,
+        /// Write into collections that are there, if they have the same vectors.
+        #[arg(long)]
+        merge: bool,
     },
     /// Remove the snapshots that the rules of the config do not keep, and what only they needed. A tier that is open
     /// does so by itself.

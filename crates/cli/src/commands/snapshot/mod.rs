@@ -1,5 +1,12 @@
 //! `snapshot`: making, looking at and restoring snapshots.
 
+mod older;
+#[cfg(feature = "memory")]
+mod trial;
+#[cfg(not(feature = "memory"))]
+#[path = "no_trial.rs"]
+mod trial;
+
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,7 +19,7 @@ use mainstay::snapshot::prune::{PruneOptions, Pruned, prune};
 use mainstay::snapshot::repository::Listed;
 use mainstay::snapshot::verify::{Verified, verify};
 use mainstay::snapshot::{Manifest, Repository, SnapshotId};
-use mainstay::{Config, Error, Lsn, Result, Tier, VectorStore};
+use mainstay::{Config, Error, Lsn, Result, Tier};
 use mainstay_cli::place::Place;
 use mainstay_core::Context;
 use serde_json::{Value, json};
@@ -40,6 +47,10 @@ pub async fn run(command: SnapshotCommand, path: &Path, output: Output) -> Resul
             return diff(&config, &a, b.as_deref(), store.as_deref(), output).await;
         }
         SnapshotCommand::Prune { dry_run } => clean(&config, dry_run, output).await?,
+        SnapshotCommand::Export { file, snapshot } => {
+            older::export(&config, &snapshot, &file, output).await?
+        }
+        SnapshotCommand::Import { file, merge } => older::import(&config, &file, merge, output).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -259,13 +270,13 @@ fn restored_text(restored: &Restored, args: &RestoreArgs) -> String {
     let mut lines: Vec<_> =
         restored.passed_over.iter().map(|(id, why)| format!("passed over {id}: {why}")).collect();
     let verb = if args.dry_run { "would restore" } else { "restored" };
+    let entries = match restored.to > restored.from {
+        true => format!(" and entries {} to {} of the archived log", restored.from.next(), restored.to),
+        false => format!(" at entry {}", restored.to),
+    };
     lines.push(format!(
-        "{verb} snapshot {} ({} points of {} collections) and entries {} to {} of the archived log",
-        restored.snapshot,
-        restored.points,
-        restored.collections,
-        restored.from.next(),
-        restored.to
+        "{verb} snapshot {} ({} points of {} collections){entries}",
+        restored.snapshot, restored.points, restored.collections
     ));
     if let Some(time) = restored.written_by {
         lines.push(format!(
@@ -428,91 +439,4 @@ fn bytes(bytes: u64) -> String {
 
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or("-").to_owned()
-}
-
-/// A trial restore into memory, with searches.
-#[cfg(feature = "memory")]
-mod trial {
-    use mainstay::memory::{MemoryOptions, MemoryStore};
-    use mainstay::snapshot::load;
-    use mainstay::snapshot::manifest::CollectionManifest;
-    use mainstay::{Distance, ErrorKind, Fields, SearchQuery, VectorName, VectorSpec};
-    use mainstay_core::RestoreStep;
-
-    use super::*;
-
-    /// Points of a collection that are searched for.
-    const SAMPLE: usize = 100;
-
-    /// What a load into memory and searches for some points by their own vectors find wrong.
-    pub async fn load(repository: &Repository, manifest: &Manifest) -> Result<Vec<Error>> {
-        let step = || Context::within(CLOSE);
-        let options = MemoryOptions { allow_red_zone: true, ..MemoryOptions::default() };
-        let store = MemoryStore::new(options)?;
-        load::load(repository, manifest, &store, None, &|_, _| {}).await.map_err(Error::from)?;
-        store.restore(&step(), RestoreStep::Finish { position: manifest.from }).await?;
-        let mut problems = Vec::new();
-        for collection in manifest.collections.values() {
-            problems.extend(search(repository, collection, &store).await?);
-        }
-        store.close(&step()).await?;
-        Ok(problems)
-    }
-
-    async fn search(
-        repository: &Repository,
-        collection: &CollectionManifest,
-        store: &MemoryStore,
-    ) -> Result<Vec<Error>> {
-        let name = &collection.spec.name;
-        let step = || Context::within(CLOSE);
-        let held = store.count(&step(), name, None).await?;
-        if held != collection.points() {
-            let text = format!("{held} points were loaded of {}", collection.points());
-            return Ok(vec![Error::new(ErrorKind::Corrupt, text).with_collection(name)]);
-        }
-        let vector = VectorName::default();
-        let Some(VectorSpec::Dense { distance, .. }) = collection.spec.vectors.get(&vector) else {
-            return Ok(Vec::new());
-        };
-        // A point need not be the nearest to itself by the dot product.
-        if *distance == Distance::Dot {
-            return Ok(Vec::new());
-        }
-        let buckets = collection.buckets.len().max(1);
-        let (mut problems, mut searched) = (Vec::new(), 0);
-        for bucket in collection.buckets.iter().step_by(buckets.div_ceil(SAMPLE)) {
-            let records = load::records(repository, collection, bucket).await?;
-            for record in records.iter().take(SAMPLE.div_ceil(buckets)) {
-                let Some(mainstay::Vector::Dense(values)) = record.point.vectors.get(&vector) else {
-                    continue;
-                };
-                let mut query = SearchQuery::new(values.clone()).exact();
-                (query.limit, query.fields) = (1, Fields::NONE);
-                let hits = store.search(&step(), name, &query).await?;
-                searched += 1;
-                let best = hits.first().map(|hit| hit.score);
-                let found = best.is_some_and(|score| match distance {
-                    Distance::Cosine => score >= 1.0 - 1e-4,
-                    _ => score <= 1e-3,
-                });
-                if !found {
-                    let text = format!("point {} is not found by its own vector", record.point.id);
-                    problems.push(Error::new(ErrorKind::Corrupt, text).with_collection(name));
-                }
-            }
-        }
-        tracing::info!(collection = %name, searched, "points were found by their own vectors");
-        Ok(problems)
-    }
-}
-
-#[cfg(not(feature = "memory"))]
-mod trial {
-    use super::*;
-
-    pub async fn load(_: &Repository, _: &Manifest) -> Result<Vec<Error>> {
-        let text = "a trial restore needs the cargo feature `memory`";
-        Err(Error::new(mainstay::ErrorKind::Unsupported, text))
-    }
 }
