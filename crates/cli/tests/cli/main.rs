@@ -4,6 +4,8 @@
 
 mod estimate;
 mod shell;
+#[cfg(feature = "snapshots")]
+mod snapshot;
 mod watching;
 
 use std::collections::BTreeSet;
