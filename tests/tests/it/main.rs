@@ -11,4 +11,6 @@ mod durability;
 mod objects;
 #[cfg(feature = "qdrant")]
 mod qdrant;
+mod snapshot_history;
+mod snapshot_kills;
 mod tier;
