@@ -13,4 +13,5 @@ mod objects;
 mod qdrant;
 mod snapshot_history;
 mod snapshot_kills;
+mod snapshot_room;
 mod tier;
