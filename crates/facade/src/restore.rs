@@ -392,10 +392,14 @@ fn put_in_place(new: &Path, path: &Path, there: bool) -> Result<Option<PathBuf>>
         return Ok(None);
     }
     let old = sibling(path, &format!("replaced-{}", Utc::now().format("%Y%m%dT%H%M%S%.3fZ")));
-    // At no moment is there no log: a tier that is opened without one would begin a new one.
-    renameat_with(CWD, new, CWD, path, RenameFlags::EXCHANGE)
-        .map_err(|e| io("cannot be exchanged", path, e.into()))?;
+    // It gets the name first that the old one then has: the next restore removes whatever has the name of one under way.
     std::fs::rename(new, &old).map_err(|e| io("cannot be renamed", new, e))?;
+    // At no moment is there no log: a tier that is opened without one would begin a new one.
+    renameat_with(CWD, &old, CWD, path, RenameFlags::EXCHANGE).map_err(|e| {
+        // Nothing was replaced.
+        let _ = std::fs::rename(&old, new);
+        io("cannot be exchanged", path, e.into())
+    })?;
     sync_parent(path)?;
     Ok(Some(old))
 }

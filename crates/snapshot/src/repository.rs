@@ -113,6 +113,17 @@ impl Repository {
         self.place.is_directory()
     }
 
+    /// Whether the repository is still where it was opened. That of an object store is taken to be.
+    ///
+    /// # Errors
+    /// Whatever the place runs into.
+    pub async fn is_there(&self) -> Result<bool> {
+        match self.has_one_writer() {
+            true => Ok(self.written(&Path::from(layout::REPOSITORY)).await?.is_some()),
+            false => Ok(true),
+        }
+    }
+
     /// Refuses to write without the right to.
     pub(crate) fn check_writable(&self) -> Result<()> {
         match self.lock {

@@ -11,4 +11,7 @@ mod durability;
 mod objects;
 #[cfg(feature = "qdrant")]
 mod qdrant;
+mod snapshot_history;
+mod snapshot_kills;
+mod snapshot_room;
 mod tier;

@@ -22,6 +22,7 @@
 //! | it stays so, and the log is nearly full | the log is cut all the same: writes go before snapshots; the gap in the archive is told |
 //! | the source goes down or back meanwhile | the snapshot is given up; its files are garbage for the next prune |
 //! | the process is killed | files without a manifest are garbage, half written ones are removed at the next start |
+//! | the directory is removed, or no longer mounted | it is made anew, and the whole log archived and a snapshot made as if for the first time |
 //! | a snapshot is found damaged | it does not count; the next one writes what is missing anew |
 //! | the log lost entries that the archive has | the archive is taken back to where both agree, with a warning |
 
@@ -104,8 +105,15 @@ impl Snapshots {
     pub(crate) async fn repository(&self) -> Result<Repository> {
         // Nobody closes it.
         let _one = self.opening.acquire().await;
-        if let Some(open) = &*self.repository.lock() {
-            return Ok(open.clone());
+        let open = self.repository.lock().clone();
+        if let Some(open) = open {
+            if open.is_there().await? {
+                return Ok(open);
+            }
+            // Removed, moved or no longer mounted: what was in it counts for nothing, least of all for cutting the log.
+            tracing::warn!(place = self.dir, "the snapshots are gone; they are begun anew");
+            self.close();
+            *self.state.lock() = State::default();
         }
         let opened = Repository::open_for_writing(&self.dir, &place_options(&self.config)).await?;
         Ok(self.repository.lock().insert(opened).clone())
