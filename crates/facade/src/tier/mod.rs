@@ -614,7 +614,7 @@ impl Tier {
             let text = "the tier has no place for snapshots; name one with snapshots.dir in its config";
             return Err(Error::new(ErrorKind::Unsupported, text));
         };
-        snapshots::make(shared, snapshots, false).await
+        snapshots::make(shared, snapshots).await
     }
 
     /// Ends the tier: refuses new writes, lets appliers finish what they are at, flushes and closes the

@@ -44,6 +44,6 @@ pub(crate) async fn run_archive(snapshots: Arc<Snapshots>, _: watch::Receiver<bo
     match *snapshots {}
 }
 
-pub(crate) async fn make(_: &Shared, snapshots: &Snapshots, _: bool) -> Result<SnapshotReport> {
+pub(crate) async fn make(_: &Shared, snapshots: &Snapshots) -> Result<SnapshotReport> {
     match *snapshots {}
 }

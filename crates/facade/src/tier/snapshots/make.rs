@@ -25,6 +25,8 @@ use crate::tier::{Event, Shared, bootstrap, route, until_closing};
 const GRACE: Duration = Duration::from_secs(24 * 3_600);
 /// A snapshot that could not be made is tried again after so long, if its interval is longer.
 const RETRY: Duration = Duration::from_secs(60);
+/// How often it is looked whether the first member serves again.
+const NOT_NOW: Duration = Duration::from_secs(1);
 
 /// Makes snapshots until the tier closes.
 pub(crate) async fn run(shared: Arc<Shared>, snapshots: Arc<Snapshots>, mut closing: watch::Receiver<bool>) {
@@ -52,7 +54,11 @@ pub(crate) async fn run(shared: Arc<Shared>, snapshots: Arc<Snapshots>, mut clos
             }
             continue;
         }
-        wait = match make(&shared, &snapshots, true).await {
+        if !is_due(&shared) {
+            wait = NOT_NOW;
+            continue;
+        }
+        wait = match make(&shared, &snapshots).await {
             Ok(_) => interval,
             Err(_) if shared.is_closing() => return,
             Err(_) => RETRY.min(interval),
@@ -60,12 +66,17 @@ pub(crate) async fn run(shared: Arc<Shared>, snapshots: Arc<Snapshots>, mut clos
     }
 }
 
-/// Makes a snapshot now, or when the one that is under way is done. One that nobody asked for is made only while the first member serves.
-pub(crate) async fn make(shared: &Shared, snapshots: &Snapshots, scheduled: bool) -> Result<SnapshotReport> {
+/// Whether a snapshot that nobody asked for is made now: only while the first member serves.
+fn is_due(shared: &Shared) -> bool {
+    route::active(&shared.views()) == Some(0) && source(shared).is_ok()
+}
+
+/// Makes a snapshot now, or when the one that is under way is done.
+pub(crate) async fn make(shared: &Shared, snapshots: &Snapshots) -> Result<SnapshotReport> {
     let mut closing = shared.closing.clone();
     let made = async {
         let _one = snapshots.begin().await;
-        snapshots.make(shared, scheduled).await
+        snapshots.make(shared).await
     };
     let made = tokio::select! {
         made = made => made,
@@ -152,9 +163,9 @@ impl Snapshots {
         }
     }
 
-    async fn make(&self, shared: &Shared, scheduled: bool) -> Result<SnapshotReport> {
+    async fn make(&self, shared: &Shared) -> Result<SnapshotReport> {
         let began = Instant::now();
-        let source = source(shared, scheduled)?;
+        let source = source(shared)?;
         let repository = &self.repository().await?;
         let (manifest, written) = self.take(repository, source).await?;
         let listed = repository.find(manifest.id).await?;
@@ -253,16 +264,12 @@ pub(crate) fn prune_options(config: &SnapshotsConfig) -> PruneOptions {
 }
 
 /// The member that is read: the last one that has caught up and has every point, because it has the least to do.
-fn source(shared: &Shared, scheduled: bool) -> Result<&Member> {
+fn source(shared: &Shared) -> Result<&Member> {
     let views = shared.views();
     let well = |index: &usize| {
         let view = &views[*index];
         view.state == crate::tier::MemberState::Live && !view.breaker_open && !view.partial
     };
-    if scheduled && route::active(&views) != Some(0) {
-        let text = "the first member does not serve; snapshots are made again when it does";
-        return Err(Error::new(ErrorKind::Unavailable, text));
-    }
     let source = (0..views.len()).rev().find(well);
     let text = "no member that has every point has caught up";
     source.map(|index| &*shared.members[index]).ok_or_else(|| Error::new(ErrorKind::Unavailable, text))

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use mainstay_core::{Context, Error, Lsn, Position, RestoreStep, Result, VectorStore};
+use mainstay_core::{Context, Error, ErrorKind, Lsn, Position, RestoreStep, Result, VectorStore};
 use mainstay_snapshot::Manifest;
 use mainstay_snapshot::load::{LoadError, load};
+
+use tokio::time::timeout;
 
 use super::Snapshots;
 use crate::log::Log;
@@ -12,6 +14,10 @@ use crate::tier::member::Member;
 
 /// Ending a load includes making all of it durable.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(600);
+/// Snapshots are looked at by then, or the log is replayed.
+const LOOK: Duration = Duration::from_secs(10);
+/// So many of the newest snapshots are looked at: an older one is further from what is wanted than another member.
+const LOOKED_AT: usize = 8;
 /// A replay of fewer entries is not worth a snapshot.
 const WORTHWHILE: u64 = 1_000;
 
@@ -19,7 +25,11 @@ impl Snapshots {
     /// Whether a store that is empty is sooner loaded from a snapshot than by a replay of the whole log.
     pub(crate) async fn are_worth_it(&self) -> bool {
         let start = self.log.checkpoint().position.lsn;
-        match self.usable(start).await {
+        if self.log.bounds().last.0 <= start.0 + WORTHWHILE {
+            return false;
+        }
+        let looking = timeout(LOOK, self.usable(start)).await;
+        match looking.unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, "no answer in time"))) {
             Ok(usable) => usable.iter().any(|manifest| manifest.from.lsn.0 > start.0 + WORTHWHILE),
             Err(error) => {
                 tracing::warn!(%error, "snapshots cannot be looked at; the log is replayed");
@@ -79,7 +89,7 @@ impl Snapshots {
         let repository = &self.repository().await?;
         let (log, end) = (self.log.identity(), self.log.bounds().last);
         let mut usable = Vec::new();
-        for listed in repository.snapshots().await?.into_iter().rev() {
+        for listed in repository.snapshots().await?.into_iter().rev().take(LOOKED_AT) {
             let manifest = match repository.manifest(listed).await {
                 Ok(manifest) => manifest,
                 Err(error) => {
