@@ -1,9 +1,10 @@
 //! Which snapshots are kept, and removing what none of them needs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use chrono::{DateTime, Datelike, Timelike, Utc};
+use mainstay_core::entry::LogIdentity;
 use mainstay_core::{Lsn, Result};
 use object_store::path::Path;
 
@@ -115,11 +116,11 @@ pub async fn prune(repository: &Repository, options: &PruneOptions) -> Result<Pr
         }
     }
     let mut needed = BTreeSet::new();
-    let mut starts: BTreeMap<_, Lsn> = BTreeMap::new();
+    let mut starts: HashMap<LogIdentity, Lsn> = HashMap::new();
     for listed in left {
         let manifest = repository.manifest(listed).await?;
         needed.extend(manifest.files().map(|file| file.hash));
-        let start = starts.entry(layout::log(manifest.from.log)).or_insert(manifest.from.lsn);
+        let start = starts.entry(manifest.from.log).or_insert(manifest.from.lsn);
         *start = manifest.from.lsn.min(*start);
     }
     let grace = if repository.has_one_writer() { Duration::ZERO } else { options.grace };
@@ -192,16 +193,23 @@ async fn sweep(
     Ok(())
 }
 
-/// Removes segments of the log whose entries every snapshot of that log holds; a log without snapshots is left alone.
+/// Removes segments of a log whose entries every snapshot of it holds, and those of an epoch that has no snapshot any more
+/// and was followed by one that has. A log without any snapshot is left alone.
 async fn cut(
     repository: &Repository,
-    starts: &BTreeMap<Path, Lsn>,
+    starts: &HashMap<LogIdentity, Lsn>,
     options: &PruneOptions,
     pruned: &mut Pruned,
 ) -> Result<()> {
-    for (folder, start) in starts {
-        for file in repository.list(folder).await? {
-            if layout::read_segment(&file.location).is_some_and(|segment| segment.last <= *start) {
+    for log in repository.logs().await? {
+        let over = starts.keys().any(|known| known.id == log.id && known.epoch > log.epoch);
+        let start = match starts.get(&log) {
+            Some(start) => *start,
+            None if over => Lsn(u64::MAX),
+            None => continue,
+        };
+        for file in repository.list(&layout::log(log)).await? {
+            if layout::read_segment(&file.location).is_some_and(|segment| segment.last <= start) {
                 pruned.segments += 1;
                 if !options.dry_run {
                     repository.remove(&file.location).await?;

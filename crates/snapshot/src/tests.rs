@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use mainstay_core::conformance::{Generator, ModelStore, Script, cx, name, state_of};
+use mainstay_core::entry::LogIdentity;
 use mainstay_core::{CollectionSpec, Distance, ErrorKind, Lsn, Op, Point, RestoreStep, VectorStore};
 use tempfile::TempDir;
 
@@ -324,4 +325,32 @@ async fn a_place_without_snapshots_says_so() {
         let error = Repository::open(place, &PlaceOptions::default()).await.unwrap_err();
         assert!(cfg!(feature = "cloud") || error.to_string().contains(word), "{error}");
     }
+}
+
+#[tokio::test]
+async fn the_archived_log_goes_with_the_snapshots_that_need_it() {
+    use crate::segment::{Segment, TimeMark};
+
+    let folder = Folder::new().await;
+    let write = async |epoch: u64, first: u64, last: u64| {
+        let log = LogIdentity { epoch, ..Script::new(1).position(Lsn::ZERO).log };
+        let marks = vec![TimeMark { lsn: Lsn(last), time: chrono::DateTime::UNIX_EPOCH }];
+        let entries = (first..=last).map(|lsn| vec![lsn as u8]).collect();
+        folder.repository.write_segment(Segment { log, first: Lsn(first), marks, entries }).await.unwrap();
+    };
+    let (mut script, docs) = many(50);
+    let store = ModelStore::default();
+    for round in 0..3 {
+        script.upsert(&docs, vec![Point::new(round, vec![9.0; 4])]);
+        script.apply_to(&store).await;
+        folder.take(&store, &script, script.end()).await;
+    }
+    let options = PruneOptions { keep: Keep { last: 2, ..Keep::default() }, ..PruneOptions::default() };
+    let kept = folder.repository.snapshots().await.unwrap()[1].id.lsn();
+    write(1, 1, kept.0 - 1).await;
+    write(1, kept.0, kept.0 + 1).await;
+    write(2, 1, 5).await;
+    assert_eq!(prune(&folder.repository, &options).await.unwrap().segments, 1, "the second one is needed");
+    let logs = folder.repository.logs().await.unwrap();
+    assert_eq!(logs.iter().map(|log| log.epoch).collect::<Vec<_>>(), [1, 2], "a later epoch is no garbage");
 }

@@ -102,7 +102,7 @@ impl Snapshots {
         // Else the archive could hold after a power loss what the log lost.
         self.log.sync().await?;
         while at < end {
-            let entries = match self.log.read(at, SEGMENT_BYTES).await {
+            let mut entries = match self.log.read(at, SEGMENT_BYTES).await {
                 // The log was cut meanwhile, because it was nearly full.
                 Err(error) if error.kind() == ErrorKind::LogGap => {
                     let start = self.log.checkpoint().position.lsn;
@@ -112,6 +112,8 @@ impl Snapshots {
                 }
                 entries => entries?,
             };
+            // What came since then may not be synced.
+            entries.retain(|entry| entry.lsn <= end);
             let Some(last) = entries.last().map(|entry| entry.lsn) else { break };
             let before = self.log.position_at(at).await?.hash;
             let now = DateTime::from_timestamp_millis(Utc::now().timestamp_millis()).unwrap_or_default();
