@@ -211,7 +211,7 @@ async fn searches(store: &dyn VectorStore) -> Result<f64> {
 }
 
 /// A store that answers at once, so that what is around it can be measured.
-struct Idle;
+pub struct Idle;
 
 #[async_trait]
 impl VectorStore for Idle {

@@ -10,6 +10,7 @@ mod qdrant;
 mod report;
 #[cfg(feature = "qdrant")]
 mod server;
+mod snapshot;
 mod tier;
 
 use std::path::PathBuf;
@@ -30,6 +31,9 @@ struct Cli {
     /// A directory with points.parquet and queries.parquet; generated vectors if it is left out.
     #[arg(long)]
     dataset: Option<PathBuf>,
+    /// How many points are generated for `snapshot`, if there is no dataset.
+    #[arg(long, default_value_t = 100_000)]
+    points: usize,
     /// How figures are printed; JSON is one object a line.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -45,6 +49,8 @@ enum What {
     Tier,
     /// The memory store beside bare usearch.
     Memory,
+    /// Snapshots beside the same bytes packed and synced, beside JSON text, and while searches run.
+    Snapshot,
     /// A tier over Qdrant beside the bare client.
     #[cfg(feature = "qdrant")]
     Qdrant,
@@ -78,6 +84,10 @@ async fn run(cli: &Cli) -> Result<()> {
         What::Log => log::run().await?,
         What::Tier => tier::run(&dataset()?).await?,
         What::Memory => memory::run(&dataset()?).await?,
+        What::Snapshot => {
+            let generated = || Ok(Dataset::clusters(cli.points, 300));
+            snapshot::run(&cli.dataset.as_deref().map_or_else(generated, Dataset::read)?).await?
+        }
         #[cfg(feature = "qdrant")]
         What::Qdrant => qdrant::run(&dataset()?).await?,
         #[cfg(feature = "qdrant")]

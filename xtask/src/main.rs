@@ -25,7 +25,7 @@ Try it
 Develop
   test [ARGS]                   every test, LanceDB included; ARGS go to cargo test
   ci                            what must be green before a change lands
-  bench breaker|log|tier|memory|qdrant|fastest
+  bench breaker|log|tier|memory|snapshot|qdrant|fastest
                                 benchmarks, both sides in one run; --dataset DIR, --format json
   simulate [--seeds N] [--from S] [--minutes M]
                                 the tier over simulated stores, disk and clock, with faults at random
