@@ -5,14 +5,18 @@
 
 use std::time::{Duration, Instant};
 
+use futures::{StreamExt, TryStreamExt};
 use mainstay::config::{BackendConfig, Config, MemberConfig, MemoryConfig, QdrantConfig};
 use mainstay::{CollectionName, CollectionSpec, Distance, Point, Result, SearchQuery, Tier};
 use mainstay_tests::agreement::difference;
 use mainstay_tests::dataset::Dataset;
+use qdrant_client::Qdrant;
 use qdrant_client::qdrant::{
-    CreateCollectionBuilder, Distance as Measure, PointStruct, QueryPointsBuilder, SearchParamsBuilder,
-    UpsertPointsBuilder, VectorParamsBuilder,
+    CollectionStatus, CreateCollectionBuilder, Distance as Measure, OptimizersConfigDiffBuilder, PointStruct,
+    QueryPointsBuilder, SearchParamsBuilder, UpdateCollectionBuilder, UpsertPointsBuilder,
+    VectorParamsBuilder,
 };
+use serde_json::json;
 
 use crate::report::{Figure, median_us};
 use crate::server::{Server, failed};
@@ -25,6 +29,8 @@ const SEARCHES: usize = 100;
 const BATCH: usize = 500;
 /// Batches that one side imports in a round.
 const BATCHES: usize = 8;
+/// Upserts in flight, on both sides.
+const IN_FLIGHT: usize = 4;
 /// Hits of a search.
 const K: usize = 10;
 
@@ -55,36 +61,40 @@ pub async fn run(data: &Dataset) -> Result<Vec<Figure>> {
         .create_collection(CreateCollectionBuilder::new("bare").vectors_config(vectors))
         .await
         .map_err(failed)?;
+    // What the server builds in the background would be measured with whoever happens to wait then.
+    index(&client, 0).await;
 
     let (mut through, mut bare) = (Vec::new(), Vec::new());
-    let batches: Vec<Vec<(u64, &Vec<f32>)>> =
+    let batches: Vec<Batch<'_>> =
         (0_u64..).zip(&data.points).collect::<Vec<_>>().chunks(BATCH).map(<[_]>::to_vec).collect();
     for round in batches.chunks(BATCHES) {
         let points: usize = round.iter().map(Vec::len).sum();
         let start = Instant::now();
-        for batch in round {
-            let points = batch.iter().map(|(id, vector)| Point::new(*id, (*vector).clone())).collect();
-            tier.upsert(&name, points).await?;
-        }
+        let upserts = round.iter().map(|batch| {
+            let points = batch.iter().map(|(id, vector)| point(*id, vector)).collect();
+            tier.upsert(&name, points)
+        });
+        futures::stream::iter(upserts).buffer_unordered(IN_FLIGHT).try_collect::<Vec<_>>().await?;
         through.push(points as f64 / start.elapsed().as_secs_f64());
         let start = Instant::now();
-        for batch in round {
+        let upserts = round.iter().map(|batch| {
             let points: Vec<PointStruct> = batch
                 .iter()
-                .map(|(id, vector)| PointStruct::new(*id, (*vector).clone(), qdrant_client::Payload::new()))
+                .map(|(id, vector)| PointStruct::new(*id, (*vector).clone(), foreign_payload(*id)))
                 .collect();
-            client
-                .upsert_points(UpsertPointsBuilder::new("bare", points).wait(true))
-                .await
-                .map_err(failed)?;
-        }
+            client.upsert_points(UpsertPointsBuilder::new("bare", points).wait(true))
+        });
+        let upserts = futures::stream::iter(upserts).buffer_unordered(IN_FLIGHT);
+        upserts.try_collect::<Vec<_>>().await.map_err(failed)?;
         bare.push(points as f64 / start.elapsed().as_secs_f64());
         for batch in round {
-            let points = batch.iter().map(|(id, vector)| Point::new(*id, (*vector).clone())).collect();
+            let points = batch.iter().map(|(id, vector)| point(*id, vector)).collect();
             memory.upsert(&name, points).await?;
         }
     }
     let mut figures = vec![Figure::of_rounds("qdrant.import", "points per second", &through, &bare)];
+    index(&client, 10_000).await;
+    quiet(&client).await?;
 
     let queries: Vec<&Vec<f32>> = data.queries.iter().take(SEARCHES).collect();
     let (mut tier_times, mut bare_times) = (Vec::new(), Vec::new());
@@ -126,4 +136,45 @@ pub async fn run(data: &Dataset) -> Result<Vec<Figure>> {
     tier.close().await?;
     memory.close().await?;
     Ok(figures)
+}
+
+/// Points of one upsert.
+type Batch<'a> = Vec<(u64, &'a Vec<f32>)>;
+
+/// A point with a payload as an application has one.
+fn point(id: u64, vector: &[f32]) -> Point {
+    Point::new(id, vector.to_vec()).with_payload(payload(id))
+}
+
+fn payload(id: u64) -> serde_json::Value {
+    json!({ "number": id, "word": format!("word {id}"), "kind": if id % 2 == 0 { "noun" } else { "verb" } })
+}
+
+fn foreign_payload(id: u64) -> qdrant_client::Payload {
+    qdrant_client::Payload::try_from(payload(id)).unwrap_or_default()
+}
+
+/// Lets the server build its graphs from so many kilobytes of vectors on, or never.
+async fn index(client: &Qdrant, threshold: u64) {
+    for name in ["bench", "bare"] {
+        let optimizers = OptimizersConfigDiffBuilder::default().indexing_threshold(threshold);
+        let update = UpdateCollectionBuilder::new(name).optimizers_config(optimizers);
+        // The stand-in builds none by itself.
+        let _ = client.update_collection(update).await;
+    }
+}
+
+/// Waits until the server has nothing to build any more.
+async fn quiet(client: &Qdrant) -> Result<()> {
+    let mut green = 0;
+    while green < 3 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let mut all = true;
+        for name in ["bench", "bare"] {
+            let info = client.collection_info(name).await.map_err(failed)?.result;
+            all &= info.is_some_and(|info| info.status == CollectionStatus::Green as i32);
+        }
+        green = if all { green + 1 } else { 0 };
+    }
+    Ok(())
 }
