@@ -6,12 +6,13 @@ use mainstay_core::{
     CollectionSpec, Context, Error, ErrorKind, Fields, Payload, PayloadIndex, Point, PointId, Record, Result,
     Selector, SparseVector, Vector, VectorName, Vectors,
 };
+use qdrant_client::qdrant::payload_index_params::IndexParams;
 use qdrant_client::qdrant::point_id::PointIdOptions;
 use qdrant_client::qdrant::points_selector::PointsSelectorOneOf;
 use qdrant_client::qdrant::points_update_operation::{self as update, Operation};
 use qdrant_client::qdrant::value::Kind;
 use qdrant_client::qdrant::vectors_output::VectorsOptions as Output;
-use qdrant_client::qdrant::{self as proto, CreateFieldIndexCollection, FieldType};
+use qdrant_client::qdrant::{self as proto, CreateFieldIndexCollection, FieldType, KeywordIndexParams};
 use serde_json::{Number, Value};
 use uuid::Uuid;
 
@@ -281,19 +282,34 @@ pub fn indexes(
             PayloadIndex::Bool => FieldType::Bool,
             PayloadIndex::Datetime => FieldType::Datetime,
         };
-        (path.to_string(), kind)
+        (path.to_string(), kind, None)
     });
-    let ours = [(VERSION.to_owned(), FieldType::Integer), (MIXED.to_owned(), FieldType::Keyword)];
+    // Nobody searches by our own keys, so the graph of the vectors needs no links for them: with some, it takes longer to
+    // build and to walk. Versions are only compared, never looked up.
+    let versions = IndexParams::IntegerIndexParams(proto::IntegerIndexParams {
+        lookup: Some(false),
+        range: Some(true),
+        enable_hnsw: Some(false),
+        ..Default::default()
+    });
+    let mixed = IndexParams::KeywordIndexParams(KeywordIndexParams {
+        enable_hnsw: Some(false),
+        ..Default::default()
+    });
+    let ours = [
+        (VERSION.to_owned(), FieldType::Integer, Some(versions)),
+        (MIXED.to_owned(), FieldType::Keyword, Some(mixed)),
+    ];
     ours.into_iter()
         .chain(declared)
-        .map(|(field_name, kind)| CreateFieldIndexCollection {
+        .map(|(field_name, kind, params)| CreateFieldIndexCollection {
             collection_name: spec.name.as_str().to_owned(),
             wait: Some(true),
             field_name,
             field_type: Some(kind as i32),
+            field_index_params: params.map(|params| proto::PayloadIndexParams { index_params: Some(params) }),
             ordering,
             timeout,
-            ..CreateFieldIndexCollection::default()
         })
         .collect()
 }
@@ -315,4 +331,25 @@ pub fn vectors_config(
 pub fn single_vector(size: u64) -> proto::VectorsConfig {
     let distance = proto::Distance::Dot as i32;
     vectors_config(Some(proto::VectorParams { size, distance, ..Default::default() }), HashMap::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use mainstay_core::{CollectionName, Distance, PayloadPath};
+
+    use super::*;
+
+    #[test]
+    fn only_indexes_that_somebody_declared_add_links_to_the_graph() {
+        let spec = CollectionSpec::dense(CollectionName::new("docs").unwrap(), 2, Distance::Dot)
+            .with_payload_index(PayloadPath::key("lang"), PayloadIndex::Keyword);
+        for index in indexes(&spec, None, None) {
+            let links = match index.field_index_params.and_then(|params| params.index_params) {
+                Some(IndexParams::IntegerIndexParams(params)) => params.enable_hnsw,
+                Some(IndexParams::KeywordIndexParams(params)) => params.enable_hnsw,
+                _ => None,
+            };
+            assert_eq!(links, (index.field_name != "lang").then_some(false), "{}", index.field_name);
+        }
+    }
 }
