@@ -11,6 +11,7 @@ mod options;
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use futures::StreamExt;
 use mainstay_core::{
     CollectionName, CollectionSpec, Context, Error, ErrorKind, Fields, Filter, Hit, Lsn, PayloadPath,
     PointId, Record, Result, SearchQuery, Selector,
@@ -36,6 +37,8 @@ const CONTROL_POINT: u64 = 1;
 const STAMP_KEY: &str = "stamp";
 const DOCUMENT_KEY: &str = "document";
 
+/// Updates of one run under way: while the server applies one, the next is sent.
+const UPDATES_IN_FLIGHT: usize = 4;
 /// Ids that one request asks for.
 const IDS_PER_REQUEST: usize = 1_000;
 
@@ -135,10 +138,7 @@ impl Server {
             ordering: self.ordering(),
             timeout: limits.timeout(cx),
         };
-        let answer = self.nodes.points(cx, |mut api| {
-            let request = request.clone();
-            async move { api.update_batch(request).await }
-        });
+        let answer = self.nodes.points(cx, |mut api| async move { api.update_batch(request).await });
         let results = answer.await.map_err(error::of_write)?.result;
         results.iter().try_for_each(|result| completed(result.status))
     }
@@ -284,10 +284,13 @@ impl Engine for Server {
         let batch = &batch;
         self.within_limits(cx, spec.name.as_str(), |limits| async move {
             let most_points = self.options.batch_points.min(limits.points);
-            for operations in convert::operations(spec, batch, most_points, self.options.batch_bytes) {
-                self.update(cx, &spec.name, operations, limits).await?;
-            }
-            Ok(())
+            let requests = convert::operations(spec, batch, most_points, self.options.batch_bytes);
+            let updates =
+                requests.into_iter().map(|operations| self.update(cx, &spec.name, operations, limits));
+            // Each id is in one of them, so their order does not matter. None is given up because another one failed: it
+            // could take effect after a newer write.
+            let updates = futures::stream::iter(updates).buffer_unordered(UPDATES_IN_FLIGHT);
+            updates.collect::<Vec<_>>().await.into_iter().collect()
         })
         .await
     }
