@@ -2,10 +2,10 @@
 
 use std::fs;
 
-/// Files that may stay open beyond those of the first rounds, for connections that come and go.
+/// Files that may stay open beyond those of earlier rounds, for connections that come and go.
 const SPARE_DESCRIPTORS: u64 = 16;
-/// Memory that may stay beyond that of the first rounds: what allocators keep.
-const SPARE_BYTES: u64 = 64 << 20;
+/// Memory that may stay beyond that of earlier rounds: what allocators keep.
+const SPARE_BYTES: u64 = 32 << 20;
 
 /// Memory and open files at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,13 +26,17 @@ impl Footprint {
         Some(Self { resident_bytes: kibibytes << 10, descriptors })
     }
 
-    /// Whether the last third of these took no more than the first third did, but for what comes and goes.
+    /// Whether the last quarter of these took no more than the one before it, but for what comes and goes. The first half
+    /// does not count: until every writer has written all of its ids once, there are more points from round to round.
     pub fn stayed_flat(rounds: &[Self]) -> bool {
-        let third = (rounds.len() / 3).max(1).min(rounds.len());
-        let most = |rounds: &[Self], figure: fn(&Self) -> u64| rounds.iter().map(figure).max().unwrap_or(0);
-        let (first, last) = (&rounds[..third], &rounds[rounds.len() - third..]);
-        most(last, |f| f.descriptors) <= most(first, |f| f.descriptors) + SPARE_DESCRIPTORS
-            && most(last, |f| f.resident_bytes) <= most(first, |f| f.resident_bytes) * 5 / 4 + SPARE_BYTES
+        let settled = &rounds[rounds.len() / 2..];
+        let (before, last) = settled.split_at(settled.len() / 2);
+        let most = |rounds: &[Self], figure: fn(&Self) -> u64| rounds.iter().map(figure).max();
+        let flat = |figure: fn(&Self) -> u64, allowed: fn(u64) -> u64| {
+            most(before, figure).is_none_or(|before| most(last, figure) <= Some(allowed(before)))
+        };
+        flat(|f| f.descriptors, |before| before + SPARE_DESCRIPTORS)
+            && flat(|f| f.resident_bytes, |before| before + before / 10 + SPARE_BYTES)
     }
 }
 
@@ -44,10 +48,12 @@ mod tests {
     fn what_grows_is_not_flat() {
         let of = |mebibytes: u64, descriptors| Footprint { resident_bytes: mebibytes << 20, descriptors };
         let rounds =
-            |grow: u64, open: u64| (0..30).map(|i| of(200 + i * grow, 40 + i * open)).collect::<Vec<_>>();
+            |grow: u64, open: u64| (0..60).map(|i| of(200 + i * grow, 40 + i * open)).collect::<Vec<_>>();
         assert!(Footprint::stayed_flat(&rounds(0, 0)));
-        assert!(!Footprint::stayed_flat(&rounds(10, 0)), "memory");
-        assert!(!Footprint::stayed_flat(&rounds(0, 1)), "descriptors");
+        assert!(!Footprint::stayed_flat(&rounds(20, 0)), "memory");
+        assert!(!Footprint::stayed_flat(&rounds(0, 2)), "descriptors");
+        let filled: Vec<_> = (0..60).map(|i| of(200 + i.min(29) * 30, 40)).collect();
+        assert!(Footprint::stayed_flat(&filled), "points that are written for the first time");
         assert!(Footprint::stayed_flat(&[]));
     }
 
