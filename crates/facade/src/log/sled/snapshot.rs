@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 /// How sled's notes are called.
 const PREFIX: &str = "snap.";
+/// What follows the name of one that is being written.
+const UNFINISHED: &str = "generating";
 
 /// The note that a start found.
 pub struct Snapshot {
@@ -29,7 +31,7 @@ impl Snapshot {
     /// Whatever the file system says.
     pub fn find(directory: &Path) -> std::io::Result<Self> {
         let mut files = Vec::new();
-        for path in notes(directory)? {
+        for path in notes(directory)?.into_iter().filter(|path| !is_unfinished(path)) {
             if let Some(name) = path.file_name() {
                 files.push((name.to_owned(), std::fs::read(&path)?));
             }
@@ -60,6 +62,19 @@ impl Snapshot {
             opened => opened?.sync_all(),
         }
     }
+}
+
+/// Removes notes that sled did not finish, because its process was killed in the middle of a start. sled takes the one of
+/// the highest LSN for its last note, finished or not, and refuses the whole file if it cannot be read.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn remove_unfinished(directory: &Path) -> std::io::Result<()> {
+    notes(directory)?.into_iter().filter(|path| is_unfinished(path)).try_for_each(std::fs::remove_file)
+}
+
+fn is_unfinished(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == UNFINISHED)
 }
 
 fn notes(directory: &Path) -> std::io::Result<Vec<PathBuf>> {

@@ -10,6 +10,7 @@ use mainstay_core::{Entry, EntryHash, Error, ErrorKind, LogId, LogIdentity, Lsn,
 use uuid::Uuid;
 
 use super::lock::DirectoryLock;
+use super::snapshot;
 use super::watermark::Watermark;
 use super::{CACHE_BYTES, PART_BYTES, SEGMENT_BYTES};
 use crate::catalog::Collections;
@@ -69,6 +70,8 @@ pub fn begin(directory: &Path, lock: DirectoryLock, checkpoint: &Checkpoint) -> 
 }
 
 fn open_sled(path: &Path) -> Result<sled::Db> {
+    snapshot::remove_unfinished(path)
+        .map_err(|error| io_error("sled's unfinished notes cannot be removed", path, error))?;
     let config = sled::Config::new()
         .path(path)
         .segment_size(SEGMENT_BYTES)

@@ -66,6 +66,26 @@ async fn a_lost_tail_that_was_acked_is_named_and_not_forgotten() {
     assert_eq!((error.kind(), error.lsn()), (ErrorKind::Corrupt, Some(Lsn(16))));
 }
 
+/// What a start leaves behind when its process is killed while sled notes where its pages are.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_was_killed_in_the_middle_is_no_damage() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = open(directory.path()).await;
+    for id in 0..20 {
+        log.append(vec![upsert(id, 300)]).await.unwrap();
+    }
+    log.close().await.unwrap();
+    drop(log);
+    for unfinished in [&b""[..], b"half of a note that is long enough"] {
+        let note = directory.path().join("sled/snap.00000000FFFFFFFF.generating");
+        std::fs::write(&note, unfinished).unwrap();
+        let log = open(directory.path()).await;
+        assert_eq!(log.bounds().last, Lsn(20));
+        log.close().await.unwrap();
+        assert!(!note.exists());
+    }
+}
+
 /// Flips bytes of sled's file at random: a start either finds everything as it was, or says that something is
 /// damaged. It never answers other entries or fewer.
 #[tokio::test(flavor = "multi_thread")]
