@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mainstay::config::{DriftConfig, HedgeAfter, ReadPolicy, RetryConfig, ShadowConfig};
+use mainstay::config::{DriftConfig, HedgeAfter, ReadPolicy, RetryConfig, ShadowConfig, SnapshotsConfig};
 use mainstay::log::SyncPolicy;
 use mainstay::{Ack, FailbackOptions, GuardOptions, TierOptions};
 use mainstay_core::BreakerOptions;
@@ -106,6 +106,7 @@ impl Scenario {
                 auto_restore: rng.random_ratio(7, 8),
                 restore_delay: secs(rng, 0..=15),
             },
+            snapshots: SnapshotsConfig::default(),
             flush_interval: secs(rng, 1..=6),
             drift: DriftConfig::default(),
             // Which searches a standby answers too is drawn by each tier for itself.
