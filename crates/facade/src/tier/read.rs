@@ -204,8 +204,8 @@ impl<'a> Reader<'a> {
     ) -> Result<Answer<T>> {
         let operation = question.operation();
         let acked = self.tier.acked().max(self.at_least);
-        let order = self.candidates(cx, operation).await?;
-        let mut waiting = order.iter().enumerate().peekable();
+        let mut order = self.candidates(cx, operation).await?;
+        let mut asked: Vec<usize> = Vec::new();
         let mut failures: Vec<Error> = Vec::new();
         // Members that were too slow and are still asked.
         let mut raced: Vec<usize> = Vec::new();
@@ -215,25 +215,33 @@ impl<'a> Reader<'a> {
         loop {
             // While a member is asked that holds every acked write, a failure of another one is no reason for an
             // older answer.
-            let next = waiting.peek().map(|(_, index)| &self.tier.members[**index]);
+            let mut next = match asked.is_empty() {
+                true => order.first().copied(),
+                false => self.next(&asked, operation),
+            };
             let may_ask = due
                 || running.is_empty()
-                || next.is_some_and(|next| next.state() == MemberState::Live && next.cursor() >= acked);
-            if may_ask && let Some((asked, index)) = waiting.next() {
-                let member = &self.tier.members[*index];
-                let left = u32::try_from(order.len() - asked).unwrap_or(u32::MAX);
+                || next.is_some_and(|index| {
+                    let next = &self.tier.members[index];
+                    next.state() == MemberState::Live && next.cursor() >= acked
+                });
+            if may_ask && let Some(index) = next {
+                let member = &self.tier.members[index];
+                let left = order.len().saturating_sub(asked.len()).max(1);
+                let left = u32::try_from(left).unwrap_or(u32::MAX);
                 // Whoever hangs must leave time for those after it.
                 let asking = call(member.store(), cx.at_most(cx.remaining() / left))
                     .instrument(spans::ask(operation, member.name()));
                 let cursor = member.cursor();
-                running.push(async move { (*index, cursor, asking.await) });
-                latest = Some(*index);
+                running.push(async move { (index, cursor, asking.await) });
+                latest = Some(index);
+                asked.push(index);
+                next = self.next(&asked, operation);
             }
             due = false;
             let hedge = latest.and_then(|slow| {
                 let patience = self.hedge(&self.tier.members[slow], operation)?;
-                let (_, next) = waiting.peek()?;
-                Some((slow, self.ready(patience, &self.tier.members[**next], acked)))
+                Some((slow, self.ready(patience, &self.tier.members[next?], acked)))
             });
             let answered = match hedge {
                 None => running.next().await,
@@ -256,10 +264,12 @@ impl<'a> Reader<'a> {
                     self.tier.members[index].counts().served(operation);
                     raced.retain(|slow| *slow != index);
                     self.tier.lost_race(&raced, collection, question);
-                    if let Some((asked, _)) = waiting.peek() {
-                        self.tier.passed_over(&order[*asked..], acked, collection, question);
+                    let chosen = order.first().copied();
+                    order.retain(|index| !asked.contains(index));
+                    if !order.is_empty() {
+                        self.tier.passed_over(&order, acked, collection, question);
                     }
-                    return Ok(self.answer(value, index, cursor, order.first().copied()));
+                    return Ok(self.answer(value, index, cursor, chosen));
                 }
                 Some((index, _, Err(error))) => {
                     let member = &self.tier.members[index];
@@ -277,6 +287,12 @@ impl<'a> Reader<'a> {
                 None => return Err(self.all_failed(failures)),
             }
         }
+    }
+
+    /// Who is asked after these, as the members are now: while they were asked, another one may have gone back behind what
+    /// is wanted, or come back.
+    fn next(&self, asked: &[usize], operation: Operation) -> Option<usize> {
+        self.order(&self.tier.views(), operation).into_iter().find(|index| !asked.contains(index))
     }
 
     /// Waits until the next member is to be asked too: when patience ends, and it holds everything that was acked before
