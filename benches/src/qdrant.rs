@@ -147,7 +147,7 @@ fn point(id: u64, vector: &[f32]) -> Point {
 }
 
 fn payload(id: u64) -> serde_json::Value {
-    json!({ "number": id, "word": format!("word {id}"), "kind": if id % 2 == 0 { "noun" } else { "verb" } })
+    json!({ "number": id, "word": format!("word {id}"), "kind": if id.is_multiple_of(2) { "noun" } else { "verb" } })
 }
 
 fn foreign_payload(id: u64) -> qdrant_client::Payload {
