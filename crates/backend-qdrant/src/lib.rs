@@ -15,7 +15,8 @@
 //! A Mainstay collection is the Qdrant collection of the same name. Each point carries the LSN that wrote
 //! it under the payload key `__mainstay_version`. The position and the specs are one *control document*,
 //! a point of the collection `mainstay_control` on a server, a file of an embedded store. It is written
-//! after the data that it speaks of is durable.
+//! after the data that it speaks of is durable. While upserts follow each other it is written once a second; until
+//! then the newest point proves that the store still holds what the document does not say.
 //!
 //! A write whose outcome is unknown may take effect late, after newer ones. Its entries are *held*: the
 //! stored position stays before them, and after a grace time they are applied again, which changes only

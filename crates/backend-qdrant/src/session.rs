@@ -17,6 +17,9 @@ use crate::engine::Engine;
 
 /// Held entries beyond so many bytes are not kept; the tier is asked for them again.
 const MOST_HELD_BYTES: usize = 64 << 20;
+/// The position in the control document is at most this old while upserts follow each other: a process that dies
+/// applies so much again.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 /// Entries whose writing had an unknown outcome, and all that came after them.
 struct Held {
@@ -28,11 +31,24 @@ struct Held {
     until: Instant,
 }
 
+/// A point that was written after the control document. A store that still has it was not set back to an older state
+/// with the same document.
+#[derive(Clone)]
+struct Witness {
+    collection: CollectionName,
+    id: PointId,
+    version: Lsn,
+}
+
 /// The place of a store, as long as nothing happened that makes it doubtful.
 pub struct Session {
     pub control: Control,
     /// The position reached; the one in the control document may be older.
     pub position: Option<Position>,
+    /// Proves the part of the position that is not in the document.
+    witness: Option<Witness>,
+    /// When this session wrote the document last.
+    saved_at: Option<Instant>,
     /// Points may be newer than the position, so the version of each is looked at before it is written.
     ahead: bool,
     held: Option<Held>,
@@ -63,6 +79,8 @@ impl Session {
         Ok(Self {
             position: control.position,
             control,
+            witness: None,
+            saved_at: None,
             ahead: true,
             held: None,
             restoring: false,
@@ -82,6 +100,10 @@ impl Session {
     /// As [`open`](Self::open).
     pub async fn reopen(&self, cx: &Context, engine: &dyn Engine, grace: Duration) -> Result<Self> {
         let mut fresh = Self::open(cx, engine).await?;
+        let same = fresh.position.is_some() && fresh.control.stamp == self.control.stamp;
+        if same && self.held.is_none() && self.is_witnessed(cx, engine).await? {
+            (fresh.position, fresh.witness) = (self.position, self.witness.clone());
+        }
         let until = Instant::now() + grace;
         let doubtful = !self.writing.is_empty();
         if fresh.position.is_some() && (doubtful || self.held.is_some()) {
@@ -93,16 +115,57 @@ impl Session {
         Ok(fresh)
     }
 
-    /// Whether the engine still holds the document that was read or written last.
+    /// Whether the engine still holds the document that was read or written last, and what was written after it.
     ///
     /// # Errors
     /// Whatever the engine runs into.
     pub async fn is_current(&self, cx: &Context, engine: &dyn Engine) -> Result<bool> {
-        let stamp = engine.stamp(cx).await?;
-        Ok(match stamp {
+        let (stamp, witnessed) = tokio::try_join!(engine.stamp(cx), self.is_witnessed(cx, engine))?;
+        let same = match stamp {
             Some(stamp) => stamp == self.control.stamp.to_string(),
             None => self.control.position.is_none() && self.control.collections.is_empty(),
-        })
+        };
+        Ok(same && witnessed)
+    }
+
+    async fn is_witnessed(&self, cx: &Context, engine: &dyn Engine) -> Result<bool> {
+        let Some(Witness { collection, id, version }) = &self.witness else { return Ok(true) };
+        match engine.versions(cx, collection, &[*id]).await {
+            Ok(versions) => Ok(versions.get(id).is_some_and(|stored| stored >= version)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the position is ahead of the document.
+    pub fn is_unsaved(&self) -> bool {
+        self.position != self.control.position
+    }
+
+    /// Whether the position may run ahead of the document over these entries: only a point that was put can be its
+    /// witness, and only another put leaves the witness of the entries before where it is.
+    pub fn may_lag(&self, entries: &[Arc<Entry>]) -> bool {
+        self.held.is_none() && entries.iter().all(|entry| matches!(entry.op, Op::Upsert { .. }))
+    }
+
+    /// Whether it is time to write the document: a session writes it at its first run, which tells another one that it
+    /// is not alone, and then now and then.
+    pub fn is_due(&self) -> bool {
+        self.saved_at.is_none_or(|saved| saved.elapsed() >= SAVE_EVERY)
+    }
+
+    /// Leaves the document as it is, with a witness for entries that were applied after it.
+    pub fn vouch(&mut self, entries: &[Arc<Entry>]) {
+        let witness = entries.iter().rev().find_map(|entry| match &entry.op {
+            Op::Upsert { collection, points } if self.control.meant(collection).is_some() => {
+                let id = points.last()?.id;
+                Some(Witness { collection: collection.name.clone(), id, version: entry.lsn })
+            }
+            _ => None,
+        });
+        if witness.is_some() {
+            self.witness = witness;
+        }
     }
 
     /// Writes the control document. With entries held, its position stays before them.
@@ -113,7 +176,7 @@ impl Session {
         let position = self.held.as_ref().map_or(self.position, |held| held.from);
         let control = Control { stamp: Uuid::new_v4(), position, ..self.control.clone() };
         engine.set_control(cx, &control.stamp.to_string(), &control.print()).await?;
-        self.control = control;
+        (self.control, self.witness, self.saved_at) = (control, None, Some(Instant::now()));
         Ok(())
     }
 
@@ -155,6 +218,7 @@ impl Session {
     /// Nothing that was written counts any more.
     pub fn forget_doubts(&mut self) {
         self.held = None;
+        self.witness = None;
         self.writing.clear();
     }
 

@@ -225,14 +225,18 @@ impl QdrantStore {
         if entries.is_empty() {
             return Ok(before);
         }
+        let may_lag = session.may_lag(entries);
+        if !may_lag && session.is_unsaved() && engine.is_durable() {
+            save_proven(session, cx, engine).await?;
+        }
         session.catch_up(cx, engine).await?;
         let refused = session.apply(cx, engine, before, entries).await?;
         if engine.is_durable() {
             // The data is there; but is it the store that we think it is?
-            if !session.is_current(cx, engine).await? {
-                return Err(Error::new(ErrorKind::Unavailable, "the Qdrant store was changed underneath"));
-            }
-            if session.position.is_some() {
+            proven(session, cx, engine).await?;
+            if may_lag && refused.is_none() && !session.is_due() {
+                session.vouch(entries);
+            } else if session.position.is_some() {
                 session.save(cx, engine).await?;
             }
         }
@@ -281,6 +285,20 @@ impl QdrantStore {
         }
         Ok(())
     }
+}
+
+/// The position is that of the store which the engine still has.
+async fn proven(session: &Session, cx: &Context, engine: &dyn Engine) -> Result<()> {
+    if session.is_current(cx, engine).await? {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Unavailable, "the Qdrant store was changed underneath"))
+}
+
+/// Writes a position that ran ahead of the control document.
+async fn save_proven(session: &mut Session, cx: &Context, engine: &dyn Engine) -> Result<()> {
+    proven(session, cx, engine).await?;
+    session.save(cx, engine).await
 }
 
 /// Makes everything durable, or says that it has to be tried again.
@@ -341,8 +359,9 @@ impl VectorStore for QdrantStore {
             return Ok(None);
         }
         session.recheck(cx, &*self.engine).await?;
-        if session.position != session.control.position && self.engine.flush(cx).await? {
-            session.save(cx, &*self.engine).await?;
+        if session.is_unsaved() && self.engine.flush(cx).await? {
+            let saved = save_proven(session, cx, &*self.engine).await;
+            saved.inspect_err(|_| self.suspect.store(true, Ordering::Relaxed))?;
         }
         Ok(session.control.position)
     }

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use mainstay_core::conformance::Script;
 use mainstay_core::{
-    CollectionName, CollectionSpec, Context, Distance, ErrorKind, Lsn, Point, ScrollQuery, SearchQuery,
-    VectorStore,
+    CollectionName, CollectionSpec, Context, Distance, ErrorKind, Fields, Lsn, Point, ScrollQuery,
+    SearchQuery, VectorStore,
 };
 use mainstay_qdrant::{QdrantStore, Secret, ServerOptions};
 use qdrant_client::qdrant::{
-    CreateCollectionBuilder, StrictModeConfigBuilder, UpdateCollectionBuilder, VectorParamsBuilder,
+    CreateCollectionBuilder, DeletePointsBuilder, StrictModeConfigBuilder, UpdateCollectionBuilder,
+    VectorParamsBuilder,
 };
 
 use super::server::Server;
@@ -132,6 +133,37 @@ async fn a_second_store_on_the_server_makes_the_first_one_look_again() {
     script.upsert(&docs, vec![Point::new(99, vec![1.0, 1.0])]);
     second.apply(&cx(), &script.run(at, script.end())).await.unwrap();
     assert_eq!(first.position(&cx()).await.unwrap(), Some(script.position(script.end())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_that_runs_ahead_of_the_document_is_proven_by_the_newest_point() {
+    let server = Server::start().await;
+    let (store, mut script) = (connect(&server).await, small());
+    script.apply_to(&store).await;
+    let docs = mainstay_core::CollectionRef { name: docs(), incarnation: mainstay_core::Lsn(1) };
+    // The document is written once a second; on a slow machine that may be after every run.
+    let (saved, newest) = loop {
+        let (at, newest) = (script.end(), 10 + script.end().0);
+        script.upsert(&docs, vec![Point::new(newest, vec![1.0, 1.0])]);
+        store.apply(&cx(), &script.run(at, script.end())).await.unwrap();
+        let saved = connect(&server).await.position(&cx()).await.unwrap().unwrap();
+        if saved.lsn < script.end() {
+            break (saved, newest);
+        }
+    };
+    let end = script.position(script.end());
+    assert_eq!(store.position(&cx()).await.unwrap(), Some(end));
+    // As a volume that was set back to the moment after the document was written.
+    let delete = DeletePointsBuilder::new("docs").points([newest]).wait(true);
+    server.client().delete_points(delete).await.unwrap();
+    let refused = store.flush(&cx()).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
+    assert_eq!(store.position(&cx()).await.unwrap(), Some(saved), "what nothing proves is applied again");
+    store.apply(&cx(), &script.run(saved.lsn, script.end())).await.unwrap();
+    assert_eq!(store.flush(&cx()).await.unwrap(), Some(end));
+    assert_eq!(connect(&server).await.position(&cx()).await.unwrap(), Some(end));
+    let newest = store.get(&cx(), &docs.name, &[newest.into()], &Fields::ALL).await.unwrap();
+    assert_eq!(newest.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
