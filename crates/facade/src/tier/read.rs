@@ -401,7 +401,7 @@ impl<'a> Reader<'a> {
                     } else if self.at_least > Lsn::ZERO {
                         format!("no member that can answer reached entry {} by the deadline", self.at_least)
                     } else {
-                        "no member can answer: each is being loaded or quarantined".to_owned()
+                        "no member can answer: each is empty, being loaded or quarantined".to_owned()
                     },
                 )
                 .with_operation(operation.as_str()));

@@ -90,7 +90,9 @@ pub fn read_order<R: Ord>(
     acked: Lsn,
     rank: impl Fn(usize) -> R,
 ) -> Vec<usize> {
+    // Before the first entry there is no collection; a store that says it is there may be half loaded.
     let can_answer = |view: &View| match view.state {
+        _ if view.cursor == Lsn::ZERO && !sabotage::on(Bug::HalfLoadedAnswersWhenDown) => false,
         MemberState::Live | MemberState::CatchingUp => view.cursor >= at_least,
         MemberState::Down => {
             at_least == Lsn::ZERO && (view.whole || sabotage::on(Bug::HalfLoadedAnswersWhenDown))

@@ -427,6 +427,9 @@ async fn a_member_that_lacks_a_collection_still_to_come_does_not_deny_it() {
     let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
     let options = TierOptions { ack: Ack::Journal, retry, ..TierOptions::default() };
     let tier = tier_of(options, &log, &[&primary, &standby]).await;
+    tier.create_collection(CollectionSpec::dense(docs(), 2, Distance::Dot)).await.unwrap();
+    // Nobody has an entry yet: the read waits for the first one who does.
+    assert_eq!(tier.count(&docs(), None).await.unwrap().cursor, Lsn(1));
     tier.wait_caught_up(MINUTE).await.unwrap();
     for store in [&primary, &standby] {
         store.fail_next_of(Operation::Apply, 2, Fault::Before(ErrorKind::Unavailable));
