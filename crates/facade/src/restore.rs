@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use crate::catalog::{Collection, Collections};
 use crate::config::Config;
-use crate::log::{Checkpoint, Log, LogOptions, SledLog, decode};
+use crate::log::{Checkpoint, Log, LogOptions, SledLog, decode, io_error};
 use crate::tier::place_options;
 
 /// Entries that are written, or applied to a store, at once.
@@ -355,7 +355,9 @@ async fn newest_epoch(repository: &Repository, log: LogIdentity, path: &Path, th
 async fn build(directory: &Path, checkpoint: Checkpoint, entries: &[Arc<Entry>]) -> Result<()> {
     let leftover = directory.to_owned();
     blocking(move || match std::fs::remove_dir_all(&leftover) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io("cannot be removed", &leftover, e)),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(io_error("what an earlier restore left cannot be removed", &leftover, e))
+        }
         _ => Ok(()),
     })
     .await?;
@@ -381,24 +383,25 @@ async fn build(directory: &Path, checkpoint: Checkpoint, entries: &[Arc<Entry>])
 fn put_in_place(new: &Path, path: &Path, there: bool) -> Result<Option<PathBuf>> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(|e| io("cannot be made", parent, e))?;
+        std::fs::create_dir_all(parent)
+            .map_err(|e| io_error("the directory of the log cannot be made", parent, e))?;
     }
     if !there {
         // An empty directory may be there, with a lock file in it.
         let _ = std::fs::remove_file(path.join("LOCK"));
         let _ = std::fs::remove_dir(path);
-        std::fs::rename(new, path).map_err(|e| io("cannot be renamed", new, e))?;
+        std::fs::rename(new, path).map_err(|e| io_error("the restored log cannot be renamed", new, e))?;
         sync_parent(path)?;
         return Ok(None);
     }
     let old = sibling(path, &format!("replaced-{}", Utc::now().format("%Y%m%dT%H%M%S%.3fZ")));
     // It gets the name first that the old one then has: the next restore removes whatever has the name of one under way.
-    std::fs::rename(new, &old).map_err(|e| io("cannot be renamed", new, e))?;
+    std::fs::rename(new, &old).map_err(|e| io_error("the restored log cannot be renamed", new, e))?;
     // At no moment is there no log: a tier that is opened without one would begin a new one.
     renameat_with(CWD, &old, CWD, path, RenameFlags::EXCHANGE).map_err(|e| {
         // Nothing was replaced.
         let _ = std::fs::rename(&old, new);
-        io("cannot be exchanged", path, e.into())
+        io_error("the log cannot be replaced", path, e.into())
     })?;
     sync_parent(path)?;
     Ok(Some(old))
@@ -408,21 +411,13 @@ fn sync_parent(path: &Path) -> Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::File::open(parent)
         .and_then(|directory| directory.sync_all())
-        .map_err(|e| io("cannot be made durable", parent, e))
+        .map_err(|e| io_error("the replacement of the log cannot be made durable", parent, e))
 }
 
 fn sibling(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{suffix}"));
     path.with_file_name(name)
-}
-
-fn io(what: &str, path: &Path, error: std::io::Error) -> Error {
-    let kind = match error.kind() {
-        std::io::ErrorKind::StorageFull => ErrorKind::StorageFull,
-        _ => ErrorKind::Unavailable,
-    };
-    Error::new(kind, format!("{} {what}", path.display())).with_source(error)
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {

@@ -85,7 +85,7 @@ pub struct SnapshotId {
 impl SnapshotId {
     /// Of a moment, whose parts below a millisecond are dropped, and an LSN.
     pub fn new(time: DateTime<Utc>, lsn: Lsn) -> Self {
-        Self { time: DateTime::from_timestamp_millis(time.timestamp_millis()).unwrap_or(time), lsn }
+        Self { time: to_millis(time), lsn }
     }
 
     /// When the snapshot was begun.
@@ -128,6 +128,11 @@ impl fmt::Display for SnapshotId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.time.format(FORMAT), self.lsn)
     }
+}
+
+/// A time as names, manifests and segments keep it.
+pub fn to_millis(time: DateTime<Utc>) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(time.timestamp_millis()).unwrap_or(time)
 }
 
 /// A time as RFC 3339 in UTC, to the millisecond.

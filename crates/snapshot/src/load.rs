@@ -135,9 +135,7 @@ pub async fn records(
         found.extend(records);
     }
     let of_this = |record: &Record| bucket_of(record.point.id, collection.bits) == bucket.number;
-    let ascend = found.windows(2).all(|pair| pair[0].point.id < pair[1].point.id);
-    if !ascend
-        || !found.iter().all(of_this)
+    if !found.iter().all(of_this)
         || bucket_hash(found.iter().map(|record| (record.point.id, record.version))) != bucket.hash
     {
         let first = bucket.files.first().map(|file| layout::bucket(file.hash).to_string());

@@ -5,7 +5,7 @@
 //! the others are read by id. Replaying `from` to `to` makes the result exact, as after a load from another member.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{AddAssign, Range};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::buckets::{bits_for, bucket_hash, bucket_of};
 use crate::columns;
-use crate::layout::{self, ContentHash, SnapshotId};
+use crate::layout::{self, ContentHash, SnapshotId, to_millis};
 use crate::manifest::{Bucket, BucketFile, CollectionManifest, Manifest, Source};
 use crate::repository::{Repository, blocking};
 
@@ -66,6 +66,14 @@ pub struct Written {
     pub bytes: u64,
     /// Files of the snapshot before that are listed again.
     pub reused: u64,
+}
+
+impl AddAssign for Written {
+    fn add_assign(&mut self, other: Self) {
+        self.files += other.files;
+        self.bytes += other.bytes;
+        self.reused += other.reused;
+    }
 }
 
 /// A snapshot whose files are written and whose manifest is not yet.
@@ -148,9 +156,7 @@ pub async fn take(
         let before = parent.and_then(|parent| parent.collections.get(name));
         match taking.collection(info, before).await {
             Ok((collection, part)) => {
-                written.files += part.files;
-                written.bytes += part.bytes;
-                written.reused += part.reused;
+                written += part;
                 taken.insert(name.clone(), collection);
             }
             // Dropped meanwhile, perhaps created again: the replay does the same.
@@ -197,7 +203,8 @@ impl Taking<'_> {
         for pass in 0..passes {
             let share = |n: u32| (u64::from(buckets) * u64::from(n) / u64::from(passes)) as u32;
             let range = share(pass)..share(pass + 1);
-            let ids = self.ids(info, bits, range.clone()).await?;
+            let name = &info.spec.name;
+            let ids = each_bucket(self.store, name, bits, range.clone(), || self.page()).await?;
             let work = range.zip(ids).filter(|(_, ids)| !ids.is_empty()).map(|(number, ids)| {
                 let before = before.filter(|before| before.bits == bits).and_then(|before| {
                     let at = before.buckets.binary_search_by_key(&number, |bucket| bucket.number).ok()?;
@@ -207,9 +214,7 @@ impl Taking<'_> {
             });
             let mut done = futures::stream::iter(work).buffered(AHEAD);
             while let Some((bucket, part)) = done.try_next().await? {
-                written.files += part.files;
-                written.bytes += part.bytes;
-                written.reused += part.reused;
+                written += part;
                 taken.extend(bucket);
             }
         }
@@ -239,11 +244,6 @@ impl Taking<'_> {
         Context::within(self.options.page_timeout)
     }
 
-    /// The ids and versions in each of these buckets, ids ascending.
-    async fn ids(&self, info: &CollectionInfo, bits: u32, range: Range<u32>) -> Result<Vec<Ids>> {
-        each_bucket(self.store, &info.spec.name, bits, range, || self.page()).await
-    }
-
     async fn bucket(
         &self,
         spec: &CollectionSpec,
@@ -266,10 +266,11 @@ impl Taking<'_> {
         for ids in ids.chunks(GET) {
             let wanted: Vec<_> = ids.iter().map(|(id, _)| *id).collect();
             let found = self.store.get(&self.page(), &spec.name, &wanted, &Fields::ALL).await?;
-            let size: usize = found.iter().map(|record| record.point.size_bytes()).sum();
+            let mut read = 0;
             known.extend(found.iter().map(|record| (record.point.id, record.version)));
             for record in found {
-                bytes += record.point.size_bytes();
+                let size = record.point.size_bytes();
+                (read, bytes) = (read + size, bytes + size);
                 memory += columns::memory_bytes(spec, &record);
                 records.push(record);
                 if bytes >= FILE_BYTES || memory >= columns::FILE_MEMORY_BYTES {
@@ -277,7 +278,7 @@ impl Taking<'_> {
                     (bytes, memory) = (0, 0);
                 }
             }
-            self.pace(size).await;
+            self.pace(read).await;
             self.tell(ids.len() as u64);
         }
         if !records.is_empty() {
@@ -315,11 +316,6 @@ impl Taking<'_> {
             sleep_until(self.began + Duration::from_secs_f64(read as f64 / rate.max(1) as f64)).await;
         }
     }
-}
-
-/// A time as a manifest keeps it.
-fn to_millis(time: DateTime<Utc>) -> DateTime<Utc> {
-    DateTime::from_timestamp_millis(time.timestamp_millis()).unwrap_or(time)
 }
 
 /// The ids and versions of a store in each bucket of a range, ids ascending.

@@ -145,9 +145,7 @@ impl Shared {
         // The guard's own timeout is usually shorter.
         let cx = Context::within(self.options.deadline);
         let mut closing = self.closing.clone();
-        let mut owned = self.owned.lock();
-        while owned.try_join_next().is_some() {}
-        owned.spawn(async move {
+        self.spawn_owned(async move {
             let _room = room;
             tokio::select! {
                 answer = question.ask(member.store(), &cx, &name) => {

@@ -671,13 +671,16 @@ impl Shared {
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
         let (send, answer) = oneshot::channel();
-        {
-            let mut owned = self.owned.lock();
-            while owned.try_join_next().is_some() {}
-            // Nobody listens any more if the caller stopped waiting.
-            owned.spawn(async move { drop(send.send(work.await)) });
-        }
+        // Nobody listens any more if the caller stopped waiting.
+        self.spawn_owned(async move { drop(send.send(work.await)) });
         answer.await.unwrap_or_else(|_| Err(read::closing()))
+    }
+
+    /// Runs a task that [`Tier::close`] waits for.
+    fn spawn_owned(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut owned = self.owned.lock();
+        while owned.try_join_next().is_some() {}
+        owned.spawn(task);
     }
 }
 

@@ -215,7 +215,7 @@ impl<'a> Reader<'a> {
         loop {
             // While a member is asked that holds every acked write, a failure of another one is no reason for an
             // older answer.
-            let mut next = match asked.is_empty() {
+            let next = match asked.is_empty() {
                 true => order.first().copied(),
                 false => self.next(&asked, operation),
             };
@@ -236,12 +236,12 @@ impl<'a> Reader<'a> {
                 running.push(async move { (index, cursor, asking.await) });
                 latest = Some(index);
                 asked.push(index);
-                next = self.next(&asked, operation);
             }
             due = false;
             let hedge = latest.and_then(|slow| {
                 let patience = self.hedge(&self.tier.members[slow], operation)?;
-                Some((slow, self.ready(patience, &self.tier.members[next?], acked)))
+                let next = self.next(&asked, operation)?;
+                Some((slow, self.ready(patience, &self.tier.members[next], acked)))
             });
             let answered = match hedge {
                 None => running.next().await,

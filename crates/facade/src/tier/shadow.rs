@@ -206,9 +206,7 @@ impl Shared {
             cursor: answer.cursor,
         };
         let mut closing = self.closing.clone();
-        let mut owned = self.owned.lock();
-        while owned.try_join_next().is_some() {}
-        owned.spawn(async move {
+        self.spawn_owned(async move {
             let _room = room;
             let ask = async {
                 let cx = Context::within(TIMEOUT);

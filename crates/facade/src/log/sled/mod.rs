@@ -52,7 +52,7 @@ use tokio::sync::{oneshot, watch};
 use self::commit::{Committer, Request};
 use self::lock::DirectoryLock;
 use self::snapshot::Snapshot;
-pub use self::store::Store;
+pub use self::store::{Store, io_error};
 use super::memory::{closed, cut};
 use super::storage::{Barrier, Known, Mark, Opened, Storage};
 use super::tail::Tail;
@@ -188,7 +188,7 @@ impl SledLog {
         let lock = Arc::new(DirectoryLock::take(&options.path)?);
         let sled = options.path.join("sled");
         let found = Snapshot::find(&sled)
-            .map_err(|error| store::io_error("the log's directory cannot be used", &sled, error))?;
+            .map_err(|error| io_error("the log's directory cannot be used", &sled, error))?;
         let log = Self::open_locked(&options, Arc::clone(&lock), barrier);
         if log.is_err()
             && let Err(error) = found.put_back()

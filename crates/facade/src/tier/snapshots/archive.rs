@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use mainstay_core::{Entry, EntryHash, Error, ErrorKind, Lsn, Result};
 use mainstay_snapshot::Repository;
-use mainstay_snapshot::layout::SegmentName;
+use mainstay_snapshot::layout::{SegmentName, to_millis};
 use mainstay_snapshot::segment::{Segment, TimeMark};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -116,7 +116,7 @@ impl Snapshots {
             entries.retain(|entry| entry.lsn <= end);
             let Some(last) = entries.last().map(|entry| entry.lsn) else { break };
             let before = self.log.position_at(at).await?.hash;
-            let now = DateTime::from_timestamp_millis(Utc::now().timestamp_millis()).unwrap_or_default();
+            let now = to_millis(Utc::now());
             let encoded = encode_all(before, &entries)?;
             let marks = vec![TimeMark { lsn: last, time: now }];
             let segment = Segment { log: self.log.identity(), first: at.next(), marks, entries: encoded };
