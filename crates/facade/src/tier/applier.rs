@@ -55,6 +55,8 @@ pub struct Applier {
     pub pace: Pace,
     /// Turns true when the tier closes; a closed channel means the same.
     pub closing: watch::Receiver<bool>,
+    /// Since it was looked at last, the store took a run or was loaded, wherever it is by now.
+    pub progress: bool,
 }
 
 /// Why following ended.
@@ -109,7 +111,7 @@ impl Applier {
             if matches!(ended, Ended::Reload) {
                 ended = self.reload().await;
             }
-            if self.member().cursor() > before {
+            if std::mem::take(&mut self.progress) || self.member().cursor() > before {
                 (pause, internal_failures) = (FIRST_PAUSE, 0);
             }
             let error = match ended {
@@ -323,7 +325,8 @@ impl Applier {
         Ok(Some(loaded))
     }
 
-    fn loaded_at(&self, position: Position) {
+    fn loaded_at(&mut self, position: Position) {
+        self.progress = true;
         self.member().set_cursor(position.lsn);
         if !self.member().is_volatile() {
             self.member().set_durable(position.lsn);
@@ -394,6 +397,7 @@ impl Applier {
             match member.store().apply(&Context::within(WRITE_TIMEOUT), &run).instrument(span).await {
                 Ok(reached) if reached.lsn > position.lsn => {
                     position = reached;
+                    self.progress = true;
                     member.set_cursor(position.lsn);
                     // Only what came during this run is missing. Writers that wait for the member from now on keep to
                     // its pace; without that, one slower than they are would never be live again.

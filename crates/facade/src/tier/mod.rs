@@ -282,6 +282,7 @@ impl Tier {
                 snapshots: shared.snapshots.clone(),
                 pace,
                 closing: closing_receiver.clone(),
+                progress: false,
             };
             tasks.spawn(applier.run());
         }

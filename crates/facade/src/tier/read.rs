@@ -1,6 +1,7 @@
 //! Reads: the active member first, and on a failure the next one, within the same call.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -227,10 +228,8 @@ impl<'a> Reader<'a> {
                 });
             if may_ask && let Some(index) = next {
                 let member = &self.tier.members[index];
-                let left = order.len().saturating_sub(asked.len()).max(1);
-                let left = u32::try_from(left).unwrap_or(u32::MAX);
                 // Whoever hangs must leave time for those after it.
-                let asking = call(member.store(), cx.at_most(cx.remaining() / left))
+                let asking = call(member.store(), cx.at_most(cx.remaining() / self.left(&asked)))
                     .instrument(spans::ask(operation, member.name()));
                 let cursor = member.cursor();
                 running.push(async move { (index, cursor, asking.await) });
@@ -293,6 +292,17 @@ impl<'a> Reader<'a> {
     /// is wanted, or come back.
     fn next(&self, asked: &[usize], operation: Operation) -> Option<usize> {
         self.order(&self.tier.views(), operation).into_iter().find(|index| !asked.contains(index))
+    }
+
+    /// How many members may still be asked, at least one; one that cannot answer now may come back meanwhile.
+    fn left(&self, asked: &[usize]) -> u32 {
+        let may_come = |(index, member): &(usize, &Arc<Member>)| {
+            !asked.contains(index)
+                && self.from.is_none_or(|only| only == *index)
+                && member.state() != MemberState::Quarantined
+        };
+        let left = self.tier.members.iter().enumerate().filter(may_come).count();
+        u32::try_from(left).unwrap_or(u32::MAX).max(1)
     }
 
     /// Waits until the next member is to be asked too: when patience ends, and it holds everything that was acked before

@@ -152,6 +152,26 @@ async fn a_frozen_primary_costs_a_search_the_hedge_and_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn members_that_hang_leave_time_for_one_that_comes_back_meanwhile() {
+    let (log, stores) = (Arc::new(MemoryLog::default()), [store(1), store(2), store(3)]);
+    let tier = tier_of(TierOptions::default(), &log, &stores.each_ref()).await;
+    tier.create_collection(spec()).await.unwrap();
+    tier.wait_caught_up(MINUTE).await.unwrap();
+    let [primary, secondary, standby] = &stores;
+    standby.set_down(true);
+    let written = tier.upsert(&docs(), vec![point(1, 0.5)]).await.unwrap();
+    primary.hang(true);
+    secondary.hang(true);
+    let back = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        standby.set_down(false);
+    };
+    let (reader, name) = (tier.reader().at_least(written.lsn), docs());
+    let (answer, ()) = tokio::join!(reader.count(&name, None), back);
+    assert_eq!(answer.unwrap().served_by.as_str(), "standby");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_read_that_failed_everywhere_for_a_moment_is_tried_again() {
     let Pair { tier, primary, standby, .. } = pair().await;
     tier.upsert(&docs(), vec![point(1, 0.5)]).await.unwrap();

@@ -67,3 +67,18 @@ async fn a_store_that_was_left_half_loaded_is_loaded_anew_although_the_log_is_wh
     let tier = tier_of(TierOptions::default(), &log, &[&primary, &standby]).await;
     assert_equal_members(&tier, &["primary", "secondary"]).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn failures_before_and_after_a_load_are_not_added_up_to_a_quarantine() {
+    let Pair { tier, primary, .. } = pair().await;
+    tier.upsert(&docs(), vec![point(1, 0.1)]).await.unwrap();
+    tier.wait_caught_up(MINUTE).await.unwrap();
+    for round in 0..5 {
+        primary.fail_next_of(Operation::Position, 3, Fault::Before(ErrorKind::Internal));
+        primary.store().restore(&Context::within(MINUTE), RestoreStep::Begin).await.unwrap();
+        tokio::time::sleep(MINUTE).await;
+        tier.wait_caught_up(MINUTE).await.unwrap();
+        assert_eq!(tier.status().members[0].state, MemberState::Live, "round {round}");
+        assert_eq!(ids_of(&tier, "primary").await.len(), 1);
+    }
+}
