@@ -76,6 +76,8 @@ pub fn run(seed: u64, keep_history: bool) -> Outcome {
 }
 
 fn outcome(world: &World) -> Outcome {
+    // Each of them has a share in the world, which else would outlive the seed.
+    world.machines.lock().clear();
     Outcome {
         broken: world.broken(),
         history: world.history(),
