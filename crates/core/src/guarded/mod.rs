@@ -114,9 +114,16 @@ impl<S: VectorStore + ?Sized> Guarded<S> {
         &self.breaker
     }
 
-    /// How long calls of one operation that went well took lately, waiting included.
+    /// How long calls of one operation that went well took lately, waiting included; those of a search that is
+    /// not exact, if the operation is a search.
     pub fn latency(&self, operation: Operation) -> &Latency {
         self.counters.latency(operation)
+    }
+
+    /// How long exact searches that went well took lately. They look at every point, so their times say nothing of
+    /// other searches.
+    pub fn exact_latency(&self) -> &Latency {
+        self.counters.exact_latency()
     }
 
     /// What was counted so far.
@@ -152,11 +159,11 @@ impl<S: VectorStore + ?Sized> Guarded<S> {
             false => self.options.timeout,
         };
         let cx = Context { deadline: cx.deadline.min(started + timeout), ..*cx };
-        Call { operation, cx, started }
+        Call { operation, exact: false, cx, started }
     }
 
     fn end<T>(&self, call: &Call, answer: Result<T>) -> Result<T> {
-        self.counters.end(call.operation, answer.is_err(), call.started.elapsed());
+        self.counters.end(call.operation, call.exact, answer.is_err(), call.started.elapsed());
         answer.map_err(|error| error.with_operation(call.operation.as_str()).with_member(&self.member))
     }
 
@@ -236,6 +243,8 @@ impl<S: VectorStore + ?Sized> Guarded<S> {
 
 struct Call {
     operation: Operation,
+    /// A search that looks at every point.
+    exact: bool,
     cx: Context,
     started: Instant,
 }
@@ -296,7 +305,7 @@ impl<S: VectorStore + ?Sized> VectorStore for Guarded<S> {
         collection: &CollectionName,
         query: &SearchQuery,
     ) -> Result<Vec<Hit>> {
-        let call = self.begin(Operation::Search, cx);
+        let call = Call { exact: query.exact, ..self.begin(Operation::Search, cx) };
         let answer = match check_searchable(&self.store.capabilities(), &query.vector) {
             Ok(()) => self.read(&call, async { self.store.search(&call.cx, collection, query).await }).await,
             Err(error) => Err(error),

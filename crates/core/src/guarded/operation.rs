@@ -118,31 +118,40 @@ struct Cells {
 
 /// Counters for every operation; each cell stands alone.
 #[derive(Default)]
-pub(super) struct Counters([Cells; Operation::ALL.len()]);
+pub(super) struct Counters {
+    cells: [Cells; Operation::ALL.len()],
+    /// Of exact searches that went well.
+    exact: Latency,
+}
 
 impl Counters {
     pub(super) fn begin(&self, operation: Operation) {
-        self.0[operation as usize].calls.fetch_add(1, Ordering::Relaxed);
+        self.cells[operation as usize].calls.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn end(&self, operation: Operation, failed: bool, took: Duration) {
-        let cells = &self.0[operation as usize];
+    pub(super) fn end(&self, operation: Operation, exact: bool, failed: bool, took: Duration) {
+        let cells = &self.cells[operation as usize];
         cells.answered.fetch_add(1, Ordering::Relaxed);
         if failed {
             cells.errors.fetch_add(1, Ordering::Relaxed);
         } else {
-            cells.latency.record(took);
+            let latency = if exact { &self.exact } else { &cells.latency };
+            latency.record(took);
         }
         let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         cells.latency_ns.fetch_add(took_ns, Ordering::Relaxed);
     }
 
     pub(super) fn latency(&self, operation: Operation) -> &Latency {
-        &self.0[operation as usize].latency
+        &self.cells[operation as usize].latency
+    }
+
+    pub(super) fn exact_latency(&self) -> &Latency {
+        &self.exact
     }
 
     pub(super) fn metrics(&self, operation: Operation) -> OperationMetrics {
-        let cells = &self.0[operation as usize];
+        let cells = &self.cells[operation as usize];
         OperationMetrics {
             operation,
             calls: cells.calls.load(Ordering::Relaxed),

@@ -13,6 +13,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use mainstay_core::guarded::Latency;
 use mainstay_core::{
     BreakerState, CollectionName, Context, Fields, Filter, Guarded, Lsn, Operation, PointId, Result,
     ScrollQuery, SearchQuery, VectorStore,
@@ -48,6 +49,14 @@ impl Question<'_> {
             Self::Get(..) => Operation::Get,
             Self::Scroll(_) => Operation::Scroll,
             Self::Count(_) => Operation::Count,
+        }
+    }
+
+    /// How long a member took lately for questions of this kind.
+    pub fn latency<'m>(&self, store: &'m Guarded<dyn VectorStore>) -> &'m Latency {
+        match self {
+            Self::Search(query) if query.exact => store.exact_latency(),
+            _ => store.latency(self.operation()),
         }
     }
 

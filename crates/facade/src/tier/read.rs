@@ -9,8 +9,8 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use mainstay_core::query::{check_limit, unique_ids};
 use mainstay_core::store::MAX_TIMEOUT;
 use mainstay_core::{
-    CollectionName, Context, Disposition, Error, ErrorKind, Fields, Filter, Guarded, Hit, Lsn, Operation,
-    PointId, Record, Result, ScrollPage, ScrollQuery, SearchQuery, VectorStore,
+    CollectionName, Context, Disposition, Error, ErrorKind, Fields, Filter, Guarded, Hit, Lsn, PointId,
+    Record, Result, ScrollPage, ScrollQuery, SearchQuery, VectorStore,
 };
 use tokio::time::{sleep, timeout_at};
 use tracing::Instrument;
@@ -205,7 +205,7 @@ impl<'a> Reader<'a> {
     ) -> Result<Answer<T>> {
         let operation = question.operation();
         let acked = self.tier.acked().max(self.at_least);
-        let mut order = self.candidates(cx, operation).await?;
+        let mut order = self.candidates(cx, question).await?;
         let mut asked: Vec<usize> = Vec::new();
         let mut failures: Vec<Error> = Vec::new();
         // Members that were too slow and are still asked.
@@ -218,7 +218,7 @@ impl<'a> Reader<'a> {
             // older answer.
             let next = match asked.is_empty() {
                 true => order.first().copied(),
-                false => self.next(&asked, operation),
+                false => self.next(&asked, question),
             };
             let may_ask = due
                 || running.is_empty()
@@ -238,8 +238,8 @@ impl<'a> Reader<'a> {
             }
             due = false;
             let hedge = latest.and_then(|slow| {
-                let patience = self.hedge(&self.tier.members[slow], operation)?;
-                let next = self.next(&asked, operation)?;
+                let patience = self.hedge(&self.tier.members[slow], question)?;
+                let next = self.next(&asked, question)?;
                 Some((slow, self.ready(patience, &self.tier.members[next], acked)))
             });
             let answered = match hedge {
@@ -290,8 +290,8 @@ impl<'a> Reader<'a> {
 
     /// Who is asked after these, as the members are now: while they were asked, another one may have gone back behind what
     /// is wanted, or come back.
-    fn next(&self, asked: &[usize], operation: Operation) -> Option<usize> {
-        self.order(&self.tier.views(), operation).into_iter().find(|index| !asked.contains(index))
+    fn next(&self, asked: &[usize], question: &Question<'_>) -> Option<usize> {
+        self.order(&self.tier.views(), question).into_iter().find(|index| !asked.contains(index))
     }
 
     /// How many members may still be asked, at least one; one that cannot answer now may come back meanwhile.
@@ -320,14 +320,14 @@ impl<'a> Reader<'a> {
     }
 
     /// How long a member may take before the next one is asked too.
-    fn hedge(&self, member: &Member, operation: Operation) -> Option<Duration> {
+    fn hedge(&self, member: &Member, question: &Question<'_>) -> Option<Duration> {
         match self.tier.options.hedge_after {
             HedgeAfter::Off => None,
             HedgeAfter::After(patience) => Some(patience),
             HedgeAfter::Percentile(percent) => {
                 let most = (member.store().options().timeout / 2).max(SHORTEST_HEDGE);
                 // Before its times are known it is not raced: a call that is given up would never make them known.
-                let usual = member.store().latency(operation).quantile(percent / 100.0)?;
+                let usual = question.latency(member.store()).quantile(percent / 100.0)?;
                 Some(usual.clamp(SHORTEST_HEDGE, most))
             }
         }
@@ -385,7 +385,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Who is asked, in order; waits for somebody to be there.
-    async fn candidates(&self, cx: &Context, operation: Operation) -> Result<Vec<usize>> {
+    async fn candidates(&self, cx: &Context, question: &Question<'_>) -> Result<Vec<usize>> {
+        let operation = question.operation();
         let end = self.tier.log.bounds().last;
         if self.at_least > end {
             return Err(Error::invalid(format!(
@@ -396,7 +397,7 @@ impl<'a> Reader<'a> {
         }
         let mut moved = self.tier.follow_members();
         loop {
-            let order = self.order(&self.tier.views(), operation);
+            let order = self.order(&self.tier.views(), question);
             if !order.is_empty() {
                 return Ok(order);
             }
@@ -419,11 +420,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn order(&self, views: &[View], operation: Operation) -> Vec<usize> {
+    fn order(&self, views: &[View], question: &Question<'_>) -> Vec<usize> {
         let rank = |index: usize| match self.tier.options.read {
             ReadPolicy::Preferred => None,
             // One whose times are not known yet comes first, so that they become known.
-            ReadPolicy::Fastest => self.tier.members[index].store().latency(operation).quantile(0.5),
+            ReadPolicy::Fastest => question.latency(self.tier.members[index].store()).quantile(0.5),
         };
         let at_least = if sabotage::on(Bug::AtLeastIgnored) { Lsn::ZERO } else { self.at_least };
         let mut order = route::read_order(views, at_least, self.tier.acked(), rank);

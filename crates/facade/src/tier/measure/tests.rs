@@ -170,3 +170,25 @@ async fn nothing_is_measured_that_no_decision_looks_at() {
     assert_eq!(member(&tier, 0).counts().hedges(), 200);
     assert_eq!([0, 1].map(|index| member(&tier, index).counts().measuring_calls()), [0, 0]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn exact_searches_do_not_make_a_member_count_as_slow_for_others() {
+    let options = TierOptions { read: ReadPolicy::Fastest, ..TierOptions::default() };
+    let (tier, primary, standby) = pair_with(options).await;
+    takes(&primary, ms(2));
+    takes(&standby, ms(50));
+    let exact = SearchQuery::new(vec![1.0, 1.0]).exact();
+    let from_standby = tier.reader().from_member("secondary").unwrap();
+    for _ in 0..100 {
+        from_standby.search(&docs(), exact.clone()).await.unwrap();
+    }
+    takes(&standby, ms(1));
+    // Both are asked until their times are known, and then the standby is the fastest.
+    read(&tier, Operation::Search, 100).await;
+    assert_eq!(read(&tier, Operation::Search, 100).await, 0);
+    for _ in 0..100 {
+        tier.search(&docs(), exact.clone()).await.unwrap();
+    }
+    let served_by = tier.search(&docs(), exact).await.unwrap().served_by;
+    assert_eq!(served_by.as_str(), "primary", "it has the shorter times of exact searches");
+}
