@@ -100,6 +100,7 @@ async fn finish(
     }
     let figures = rounds.iter().map(|(name, round)| OutageFigures {
         name,
+        first_answer: round.first_answer(&report, started),
         failover: round.added_latency(&report, started),
         catch_up: round.catch_up,
     });

@@ -32,6 +32,8 @@ pub struct Outcome {
 pub struct OutageFigures {
     /// What happened.
     pub name: &'static str,
+    /// How long after its beginning a standby first answered, beyond what a search takes; `None` if none had to.
+    pub first_answer: Option<Duration>,
     /// What the worst search of it took beyond the usual.
     pub failover: Duration,
     /// How long the member took to catch up after it.
@@ -94,13 +96,15 @@ impl Outcome {
             let rounds = || self.rounds.iter().filter(|round| round.name == name);
             let mut failovers: Vec<_> = rounds().map(|round| round.failover).collect();
             failovers.sort_unstable();
-            // Of few rounds the worst is the 99th of a hundred.
-            let at = |percent: usize| failovers.get((failovers.len() * percent).div_ceil(100).max(1) - 1);
+            let mut first_answers: Vec<_> = rounds().filter_map(|round| round.first_answer).collect();
+            first_answers.sort_unstable();
             OutageSummary {
                 name,
                 rounds: failovers.len(),
-                failover_p50: at(50).copied().unwrap_or_default(),
-                failover_p99: at(99).copied().unwrap_or_default(),
+                first_answer_p50: percentile(&first_answers, 50),
+                first_answer_p99: percentile(&first_answers, 99),
+                failover_p50: percentile(&failovers, 50).unwrap_or_default(),
+                failover_p99: percentile(&failovers, 99).unwrap_or_default(),
                 catch_up: rounds().map(|round| round.catch_up).max().unwrap_or_default(),
             }
         };
@@ -162,9 +166,12 @@ impl Outcome {
         let outages = self.outages();
         let outages = outages.iter().map(|outage| {
             let added = |time| format!("+{:.1} ms", milliseconds(time));
+            let first = |time: Option<Duration>| time.map_or_else(|| "-".to_owned(), added);
             [
                 outage.name.to_owned(),
                 outage.rounds.to_string(),
+                first(outage.first_answer_p50),
+                first(outage.first_answer_p99),
                 added(outage.failover_p50),
                 added(outage.failover_p99),
                 format!("{:.0} ms", milliseconds(outage.catch_up)),
@@ -174,7 +181,10 @@ impl Outcome {
         format!(
             "{}\n{}\n{}\nworst search during an outage: +{:.1} ms · caught up in {:.1} s · {} writes acked, {} unknown, {} refused{failures}",
             table(["", "promise", "figure"], rows),
-            table(["outage", "rounds", "worst search p50", "p99", "caught up in"], outages),
+            table(
+                ["outage", "rounds", "first answer p50", "p99", "worst search p50", "p99", "caught up in"],
+                outages
+            ),
             table(["member", "points", "searches served", "acked writes lost", "content hash"], members),
             milliseconds(self.failover),
             self.catch_up.as_secs_f64(),
@@ -189,6 +199,7 @@ impl OutageFigures {
     fn json(&self) -> Value {
         json!({
             "outage": self.name,
+            "first_answer_ms": self.first_answer.map(milliseconds),
             "failover_ms": milliseconds(self.failover),
             "catch_up_ms": milliseconds(self.catch_up),
         })
@@ -199,6 +210,9 @@ impl OutageFigures {
 struct OutageSummary {
     name: &'static str,
     rounds: usize,
+    /// How long after its beginning a standby first answered, beyond what a search takes.
+    first_answer_p50: Option<Duration>,
+    first_answer_p99: Option<Duration>,
     /// What the worst search of an outage took beyond the usual: the median of the rounds.
     failover_p50: Duration,
     failover_p99: Duration,
@@ -211,11 +225,18 @@ impl OutageSummary {
         json!({
             "outage": self.name,
             "rounds": self.rounds,
+            "first_answer_p50_ms": self.first_answer_p50.map(milliseconds),
+            "first_answer_p99_ms": self.first_answer_p99.map(milliseconds),
             "failover_p50_ms": milliseconds(self.failover_p50),
             "failover_p99_ms": milliseconds(self.failover_p99),
             "catch_up_ms": milliseconds(self.catch_up),
         })
     }
+}
+
+/// Of few times the worst is the 99th of a hundred.
+fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration> {
+    sorted.get((sorted.len() * percent).div_ceil(100).max(1) - 1).copied()
 }
 
 fn footprint_json(footprint: &Footprint) -> Value {

@@ -10,11 +10,13 @@ const SLOT_MS: u128 = 10;
 /// Searches that the median is taken from.
 const SAMPLE: usize = 20_000;
 
-/// When searches began and how long they took: the worst of every 10 ms, and an even sample of all.
+/// When searches began and how long they took: the worst of every 10 ms, and an even sample of all; and when a standby
+/// answered first in every 10 ms.
 #[derive(Clone, Debug, Default)]
 pub struct Latencies {
     first: Option<Instant>,
     worst: BTreeMap<u128, (Instant, Duration)>,
+    by_standby: BTreeMap<u128, Instant>,
     sample: Vec<(Instant, Duration)>,
     seen: u64,
 }
@@ -22,8 +24,7 @@ pub struct Latencies {
 impl Latencies {
     /// Notes a search.
     pub fn push(&mut self, began: Instant, took: Duration) {
-        let first = *self.first.get_or_insert(began);
-        let slot = began.saturating_duration_since(first).as_millis() / SLOT_MS;
+        let slot = self.slot(began);
         let worst = self.worst.entry(slot).or_insert((began, took));
         if took > worst.1 {
             *worst = (began, took);
@@ -38,6 +39,24 @@ impl Latencies {
         if let Some(kept) = self.sample.get_mut(at) {
             *kept = (began, took);
         }
+    }
+
+    /// Notes that a standby answered just now.
+    pub fn answered_by_standby(&mut self, at: Instant) {
+        let slot = self.slot(at);
+        let earliest = self.by_standby.entry(slot).or_insert(at);
+        *earliest = at.min(*earliest);
+    }
+
+    fn slot(&mut self, at: Instant) -> u128 {
+        let first = *self.first.get_or_insert(at);
+        at.saturating_duration_since(first).as_millis() / SLOT_MS
+    }
+
+    /// How long after a moment the first answer of a standby came, if one came before `to`.
+    pub fn first_by_standby(&self, from: Instant, to: Instant) -> Option<Duration> {
+        let first = self.by_standby.values().find(|at| **at >= from && **at < to)?;
+        Some(first.duration_since(from))
     }
 
     /// The median of searches that began within a span; `None` if no such search is in the sample.
@@ -59,10 +78,13 @@ impl Latencies {
 mod tests {
     use super::*;
 
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
     #[test]
     fn the_worst_of_a_span_is_kept_however_many_searches_there_are() {
         let (start, mut latencies) = (Instant::now(), Latencies::default());
-        let ms = Duration::from_millis;
         for at in 0..200_000 {
             let took = if at == 50_000 { ms(700) } else { Duration::from_micros(100 + at % 100) };
             latencies.push(start + Duration::from_micros(at * 100), took);
@@ -74,5 +96,16 @@ mod tests {
         assert!((140..=160).contains(&median.as_micros()), "{median:?}");
         assert_eq!(latencies.sample.len(), SAMPLE);
         assert!(latencies.worst.len() <= 2_000);
+    }
+
+    #[test]
+    fn the_first_answer_of_a_standby_after_a_moment_is_found() {
+        let (start, mut latencies) = (Instant::now(), Latencies::default());
+        latencies.push(start, ms(1));
+        for at in [30, 55, 52, 51, 400] {
+            latencies.answered_by_standby(start + ms(at));
+        }
+        assert_eq!(latencies.first_by_standby(start + ms(40), start + ms(500)), Some(ms(11)));
+        assert_eq!(latencies.first_by_standby(start + ms(60), start + ms(300)), None);
     }
 }

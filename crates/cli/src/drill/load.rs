@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use mainstay::{CollectionName, Effect, HashEmbedder, Lsn, Point, PointId, SearchQuery, Tier};
+use mainstay::{CollectionName, Effect, HashEmbedder, Lsn, Point, PointId, SearchQuery, ServiceLevel, Tier};
 use tokio::task::JoinSet;
 
 use super::latencies::Latencies;
@@ -142,6 +142,9 @@ impl Shared {
                 match answer {
                     Ok(answer) => {
                         report.searches += 1;
+                        if answer.level != ServiceLevel::Normal {
+                            report.latencies.answered_by_standby(start + took);
+                        }
                         *report.served_by.entry(answer.served_by.to_string()).or_default() += 1;
                     }
                     Err(error) => {
