@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use prost::Message;
@@ -17,6 +18,8 @@ use super::{Error, convert};
 
 const DESCRIPTION: &str = "stand-in.json";
 const CONFIG: &str = "stand-in.config";
+/// How often removing the directory is tried again.
+const MOST_TRIES: u32 = 200;
 
 /// A collection.
 pub struct Collection {
@@ -112,7 +115,17 @@ impl Collection {
     pub fn remove(&self) -> Result<(), Status> {
         let _writer = self.writer.lock();
         drop(self.shard.write().take());
-        std::fs::remove_dir_all(&self.path).map_err(internal)
+        // What the engine does in the background may still put a file there.
+        let mut tries = 0;
+        loop {
+            match std::fs::remove_dir_all(&self.path) {
+                Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty && tries < MOST_TRIES => {
+                    tries += 1;
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                removed => return removed.map_err(internal),
+            }
+        }
     }
 
     /// Reads.
