@@ -137,6 +137,11 @@ impl Session {
         }
     }
 
+    /// Whether only a witness proves a part of the position.
+    pub fn lags(&self) -> bool {
+        self.witness.is_some()
+    }
+
     /// Whether the position is ahead of the document.
     pub fn is_unsaved(&self) -> bool {
         self.position != self.control.position

@@ -226,7 +226,7 @@ impl QdrantStore {
             return Ok(before);
         }
         let may_lag = session.may_lag(entries);
-        if !may_lag && session.is_unsaved() && engine.is_durable() {
+        if !may_lag && session.lags() {
             save_proven(session, cx, engine).await?;
         }
         session.catch_up(cx, engine).await?;

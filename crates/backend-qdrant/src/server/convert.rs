@@ -296,12 +296,13 @@ pub fn indexes(
         enable_hnsw: Some(false),
         ..Default::default()
     });
-    let ours = [
-        (VERSION.to_owned(), FieldType::Integer, Some(versions)),
-        (MIXED.to_owned(), FieldType::Keyword, Some(mixed)),
-    ];
-    ours.into_iter()
-        .chain(declared)
+    // Only a declared index has values of another type than its own. An index costs each upsert, also without values.
+    let mixed = Some(mixed).filter(|_| !spec.payload_indexes.is_empty());
+    let ours = [(VERSION, FieldType::Integer, Some(versions))]
+        .into_iter()
+        .chain(mixed.map(|mixed| (MIXED, FieldType::Keyword, Some(mixed))))
+        .map(|(name, kind, params)| (name.to_owned(), kind, params));
+    ours.chain(declared)
         .map(|(field_name, kind, params)| CreateFieldIndexCollection {
             collection_name: spec.name.as_str().to_owned(),
             wait: Some(true),
