@@ -35,6 +35,8 @@ struct Held {
 /// with the same document.
 #[derive(Clone)]
 struct Witness {
+    /// Everything up to here was written when the point was.
+    at: Position,
     collection: CollectionName,
     id: PointId,
     version: Lsn,
@@ -101,8 +103,13 @@ impl Session {
     pub async fn reopen(&self, cx: &Context, engine: &dyn Engine, grace: Duration) -> Result<Self> {
         let mut fresh = Self::open(cx, engine).await?;
         let same = fresh.position.is_some() && fresh.control.stamp == self.control.stamp;
-        if same && self.held.is_none() && self.is_witnessed(cx, engine).await? {
-            (fresh.position, fresh.witness) = (self.position, self.witness.clone());
+        if let Some(witness) = &self.witness
+            && same
+            && self.held.is_none()
+            && self.is_witnessed(cx, engine).await?
+        {
+            // Not the position reached: nothing proves what was written after the witness.
+            (fresh.position, fresh.witness) = (Some(witness.at), Some(witness.clone()));
         }
         let until = Instant::now() + grace;
         let doubtful = !self.writing.is_empty();
@@ -129,7 +136,7 @@ impl Session {
     }
 
     async fn is_witnessed(&self, cx: &Context, engine: &dyn Engine) -> Result<bool> {
-        let Some(Witness { collection, id, version }) = &self.witness else { return Ok(true) };
+        let Some(Witness { collection, id, version, .. }) = &self.witness else { return Ok(true) };
         match engine.versions(cx, collection, &[*id]).await {
             Ok(versions) => Ok(versions.get(id).is_some_and(|stored| stored >= version)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
@@ -161,10 +168,11 @@ impl Session {
 
     /// Leaves the document as it is, with a witness for entries that were applied after it.
     pub fn vouch(&mut self, entries: &[Arc<Entry>]) {
+        let Some(at) = self.position else { return };
         let witness = entries.iter().rev().find_map(|entry| match &entry.op {
             Op::Upsert { collection, points } if self.control.meant(collection).is_some() => {
                 let id = points.last()?.id;
-                Some(Witness { collection: collection.name.clone(), id, version: entry.lsn })
+                Some(Witness { at, collection: collection.name.clone(), id, version: entry.lsn })
             }
             _ => None,
         });
@@ -426,5 +434,45 @@ impl Session {
         // While a late effect is expected, a point may still become older than it is.
         self.ahead = self.held.is_some();
         Ok(())
+    }
+}
+
+#[cfg(all(test, feature = "edge"))]
+mod tests {
+    use mainstay_core::conformance::Script;
+    use mainstay_core::{Distance, Point};
+
+    use super::*;
+    use crate::edge::{Edge, EdgeOptions};
+    use crate::engine::Batch;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_store_that_is_read_anew_is_where_its_witness_proves_it_to_be_and_no_further() {
+        let (directory, cx) = (tempfile::tempdir().unwrap(), Context::within(Duration::from_secs(60)));
+        let engine = Edge::open(EdgeOptions::new(directory.path())).await.unwrap();
+        let mut session = Session::open(&cx, &engine).await.unwrap();
+        let mut script = Script::new(1);
+        let docs =
+            script.create(&CollectionSpec::dense(CollectionName::new("docs").unwrap(), 2, Distance::Dot));
+        let mut before = script.position(Lsn::ZERO);
+        for id in 1..=3 {
+            script.upsert(&docs, vec![Point::new(id, vec![id as f32, 1.0])]);
+            let run = script.run(before.lsn, script.end());
+            assert!(session.apply(&cx, &engine, before, run.entries()).await.unwrap().is_none());
+            match id {
+                1 => session.save(&cx, &engine).await.unwrap(),
+                2 => session.vouch(run.entries()),
+                // Written, and then the server went away: nothing was looked at since.
+                _ => {}
+            }
+            before = script.position(script.end());
+        }
+        let fresh = session.reopen(&cx, &engine, Duration::ZERO).await.unwrap();
+        assert_eq!(fresh.position, Some(script.position(Lsn(3))));
+        let delete = Batch { deletes: vec![2.into()], ..Batch::default() };
+        let spec = session.control.collections[&docs.name].spec.clone();
+        engine.write(&cx, &spec, delete).await.unwrap();
+        let fresh = session.reopen(&cx, &engine, Duration::ZERO).await.unwrap();
+        assert_eq!(fresh.position, Some(script.position(Lsn(2))), "as the document says");
     }
 }
