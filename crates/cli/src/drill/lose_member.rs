@@ -123,14 +123,18 @@ impl Round {
     /// How long after the loss a standby first answered a search, beyond what a search took before it; `None` if no
     /// standby had to.
     pub fn first_answer(&self, report: &LoadReport, before: Instant) -> Option<Duration> {
-        let usual = report.latencies.median(before, self.lost_at).unwrap_or_default();
         let first = report.latencies.first_by_standby(self.lost_at, self.back_at + self.catch_up)?;
-        Some(first.saturating_sub(usual))
+        Some(first.saturating_sub(self.usual(report, before)))
     }
 
     /// What the worst search of the outage took beyond the median before it.
     pub fn added_latency(&self, report: &LoadReport, before: Instant) -> Duration {
-        let usual = report.latencies.median(before, self.lost_at).unwrap_or_default();
-        report.latencies.worst(self.lost_at, self.back_at).unwrap_or_default().saturating_sub(usual)
+        let worst = report.latencies.worst(self.lost_at, self.back_at).unwrap_or_default();
+        worst.saturating_sub(self.usual(report, before))
+    }
+
+    /// The median of the searches from a moment until the loss.
+    fn usual(&self, report: &LoadReport, from: Instant) -> Duration {
+        report.latencies.median(from, self.lost_at).unwrap_or_default()
     }
 }

@@ -265,9 +265,7 @@ impl<'a> Reader<'a> {
                     self.tier.lost_race(&raced, collection, question);
                     let chosen = order.first().copied();
                     order.retain(|index| !asked.contains(index));
-                    if !order.is_empty() {
-                        self.tier.passed_over(&order, acked, collection, question);
-                    }
+                    self.tier.passed_over(&order, acked, collection, question);
                     return Ok(self.answer(value, index, cursor, chosen));
                 }
                 Some((index, _, Err(error))) => {
