@@ -7,7 +7,7 @@ use mainstay_core::{
     CollectionSpec, Fields, Filter, Lsn, Payload, Point, PointId, Record, Result, ScrollPage, ScrollQuery,
     Vector, VectorName, VectorSpec, Vectors,
 };
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use roaring::RoaringBitmap;
 
 use crate::graph::Graph;
@@ -15,6 +15,7 @@ use crate::ids::Ids;
 use crate::options::MemoryOptions;
 use crate::payload_index::PayloadIndexes;
 use crate::recency::{Clock, Recency};
+use crate::saved;
 use crate::slot::Slot;
 use crate::slots::Slots;
 
@@ -38,6 +39,9 @@ pub struct Collection {
     clock: Option<Arc<Clock>>,
 }
 
+/// The graph of each dense vector, in the order of the spec.
+pub type Graphs = Vec<(VectorName, Graph)>;
+
 /// The points of a collection.
 pub struct State {
     pub slots: Slots,
@@ -45,7 +49,7 @@ pub struct State {
     pub buried: RoaringBitmap,
     pub indexes: PayloadIndexes,
     /// Dense vectors by name, in the order of the spec.
-    pub graphs: Arc<Vec<(VectorName, Graph)>>,
+    pub graphs: Arc<Graphs>,
     /// Bytes of payloads, texts and sparse vectors of all slots.
     stored_bytes: u64,
     /// When each slot was last used; empty in a store that never becomes partial.
@@ -91,7 +95,7 @@ impl State {
     }
 
     /// The slot that the next point takes.
-    fn next_slot(&self) -> u32 {
+    pub fn next_slot(&self) -> u32 {
         // Slots are u32; a collection of four billion points does not fit into memory.
         u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
     }
@@ -121,6 +125,17 @@ impl State {
             self.bury(old);
         }
         self.push(slot);
+    }
+
+    /// Takes the next slot for what loaded graphs have there.
+    pub fn put_loaded(&mut self, slot: Option<Slot>) {
+        match slot {
+            Some(slot) => self.put(slot),
+            None => {
+                self.buried.insert(self.next_slot());
+                self.push(Slot::wasted(PointId::Num(0)));
+            }
+        }
     }
 
     fn bury(&mut self, slot: u32) {
@@ -185,6 +200,33 @@ impl Collection {
             building: AtomicU64::new(0),
             clock,
         })
+    }
+
+    /// A state like that of an empty collection.
+    ///
+    /// # Errors
+    /// Whatever usearch runs into.
+    pub fn empty_state(&self) -> Result<State> {
+        State::new(&self.spec, &self.options)
+    }
+
+    /// Puts the points of a load in place of none.
+    pub fn fill(&self, mut state: State) {
+        let _writer = self.writer.lock();
+        for _ in 0..state.slots.len() {
+            self.track(&mut state, 0);
+        }
+        *self.state.write() = state;
+    }
+
+    /// Nobody writes as long as this is held.
+    pub fn pause_writers(&self) -> MutexGuard<'_, ()> {
+        self.writer.lock()
+    }
+
+    /// What the graphs are made of.
+    pub fn graph_parameters(&self) -> Option<String> {
+        saved::parameters(&self.spec, &self.options)
     }
 
     /// Writes a whole point, unless the stored one is as new.

@@ -1,11 +1,15 @@
 //! One dense vector of a collection: a usearch graph, and the exact vectors.
 
+use std::ops::Range;
+
+use half::f16;
 use mainstay_core::{Distance, Error, ErrorKind, Result};
 use parking_lot::{RwLock, RwLockReadGuard};
 use usearch::{Index, IndexOptions, MetricKind, ScalarKind};
 
 use crate::options::{MemoryOptions, Quantization};
 use crate::rows::Rows;
+use crate::saved::{Image, Links};
 
 /// Slots reserved at least, and by how much a full graph grows.
 const FIRST_CAPACITY: usize = 1_024;
@@ -19,6 +23,7 @@ pub struct Graph {
     exact: Option<RwLock<Rows>>,
     dimension: usize,
     distance: Distance,
+    quantization: Quantization,
     rescored: usize,
 }
 
@@ -46,12 +51,18 @@ impl Graph {
         let index = index.map_err(usearch_error)?;
         index.reserve(FIRST_CAPACITY).map_err(usearch_error)?;
         let exact = (quantization != Quantization::F32).then(|| RwLock::new(Rows::new(dimension)));
-        Ok(Self { index: RwLock::new(index), exact, dimension, distance, rescored: options.rescored })
+        let (index, rescored) = (RwLock::new(index), options.rescored);
+        Ok(Self { index, exact, dimension, distance, quantization, rescored })
     }
 
     /// Whether the graph's order is the order of scores; Manhattan has no graph and is scanned.
     pub fn ranks(&self) -> bool {
         self.distance != Distance::Manhattan
+    }
+
+    /// Numbers in a vector.
+    pub fn dimension(&self) -> usize {
+        self.dimension
     }
 
     /// The measure of nearness.
@@ -68,6 +79,14 @@ impl Graph {
                 self.dimension
             )));
         }
+        if let Some(exact) = &self.exact {
+            exact.write().add(slot, vector);
+        }
+        self.insert(slot, vector)
+    }
+
+    /// Adds a vector to the graph.
+    fn insert(&self, slot: u32, vector: &[f32]) -> Result<()> {
         let full = {
             let index = self.index.read();
             index.size() + 1 >= index.capacity()
@@ -76,9 +95,6 @@ impl Graph {
             let index = self.index.write();
             let capacity = index.capacity().max(FIRST_CAPACITY) * 2;
             index.reserve(capacity).map_err(usearch_error)?;
-        }
-        if let Some(exact) = &self.exact {
-            exact.write().add(slot, vector);
         }
         self.index.read().add(u64::from(slot), vector).map_err(usearch_error)
     }
@@ -112,6 +128,84 @@ impl Graph {
             Some(accepts) => index.filtered_search(query, count, |key| accepts(slot(key))),
         };
         Ok(matches.map_err(usearch_error)?.keys.into_iter().map(slot).collect())
+    }
+
+    /// Writes down what slots are linked to, but for links to `all` and beyond. Nothing may be added meanwhile.
+    pub fn write_links(&self, slots: Range<u32>, all: u32, out: &mut Vec<u8>) {
+        let index = self.index.read();
+        for key in slots.map(u64::from) {
+            if !index.contains(key) {
+                out.push(0);
+                continue;
+            }
+            // Levels are drawn so that a tenth is rare.
+            let levels = u8::try_from(index.level_of_key(key) + 1).unwrap_or(u8::MAX);
+            out.push(levels);
+            for level in 0..usize::from(levels) {
+                let (at, mut count) = (out.len(), 0_u16);
+                out.extend([0; 2]);
+                for linked in index.neighbors(key, level).filter(|linked| *linked < u64::from(all)) {
+                    out.extend((linked as u32).to_le_bytes());
+                    count += 1;
+                }
+                out[at..at + 2].copy_from_slice(&count.to_le_bytes());
+            }
+        }
+    }
+
+    /// A file of usearch with these links, for this graph, which is empty.
+    pub fn image(&self, links: &Links) -> Result<Image> {
+        Image::new(&self.index.read(), links)
+    }
+
+    /// Writes the vector of a slot as the graph holds it, and notes the exact one if that is another.
+    pub fn write_row(&self, slot: u32, vector: &[f32], row: &mut [u8]) {
+        if let Some(exact) = &self.exact {
+            exact.write().add(slot, vector);
+        }
+        match self.quantization {
+            Quantization::F32 => {
+                row.as_chunks_mut().0.iter_mut().zip(vector).for_each(|(to, from)| *to = from.to_le_bytes());
+            }
+            Quantization::F16 => {
+                let halves = vector.iter().map(|value| f16::from_f32(*value).to_le_bytes());
+                row.as_chunks_mut().0.iter_mut().zip(halves).for_each(|(to, from)| *to = from);
+            }
+            // As usearch does it; graphs are made of what is about right, so it need not be to the bit.
+            Quantization::I8 => {
+                let length = vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+                let scale = if length > 0.0 { 127.0 / length } else { 0.0 };
+                let bytes = vector.iter().map(|value| (f64::from(*value) * scale) as i8);
+                row.iter_mut().zip(bytes).for_each(|(to, from)| *to = from as u8);
+            }
+        }
+    }
+
+    /// Takes an image.
+    pub fn load(&self, image: &Image) -> Result<()> {
+        let index = self.index.write();
+        index.load_from_buffer(image.bytes()).map_err(usearch_error)?;
+        if index.size() == image.rows() && index.dimensions() == self.dimension {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Internal, "usearch did not take the graph as it was given"))
+    }
+
+    /// Builds the graph of an image that could not be loaded, from the vectors of these slots.
+    pub fn build(&self, image: &Image, slots: &[u32]) -> Result<()> {
+        self.index.write().reset().map_err(usearch_error)?;
+        for (row, slot) in slots.iter().enumerate() {
+            let vector = match &self.exact {
+                Some(exact) => exact.read().get(*slot).map(<[f32]>::to_vec),
+                None => image.row(row).map(|row| {
+                    row.as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)).collect::<Vec<_>>()
+                }),
+            };
+            if let Some(vector) = vector {
+                self.insert(*slot, &vector)?;
+            }
+        }
+        Ok(())
     }
 
     /// Bytes that the graph and the exact vectors take.
@@ -159,7 +253,7 @@ fn table_bytes(capacity: usize) -> usize {
 }
 
 /// The numbers of a graph for this distance.
-fn quantization(distance: Distance, options: &MemoryOptions) -> Quantization {
+pub fn quantization(distance: Distance, options: &MemoryOptions) -> Quantization {
     match distance {
         Distance::Cosine => options.quantization,
         _ => Quantization::F32,
@@ -194,7 +288,7 @@ impl ExactVectors<'_> {
 }
 
 /// The one mapping of usearch's errors.
-fn usearch_error(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+pub fn usearch_error(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     let text = error.to_string();
     let kind = if text.to_ascii_lowercase().contains("memory") {
         ErrorKind::StorageFull

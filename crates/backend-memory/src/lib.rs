@@ -9,6 +9,7 @@
 //! | `slots` | the table of slots |
 //! | `ids` | which slot a point is in |
 //! | `graph` | one dense vector of a collection: a usearch graph and the exact vectors |
+//! | `saved` | graphs as they are saved and loaded |
 //! | `rows` | exact vectors beside a graph of f16 or i8 |
 //! | `payload_index` | bitmaps per declared payload index |
 //! | `recency` | when a point was last used, where a store may become partial |
@@ -37,6 +38,7 @@ mod payload_index;
 mod recency;
 mod room;
 mod rows;
+mod saved;
 mod search;
 mod slot;
 mod slots;

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use mainstay_core::store::closed;
 use mainstay_core::{
-    Capabilities, CollectionInfo, CollectionName, CollectionRef, Context, Distance, Durability, Entry, Error,
-    ErrorKind, Expected, Fields, Filter, Hit, Op, PointId, Position, Record, RestoreStep, Result, Run,
-    ScrollPage, ScrollQuery, SearchCapabilities, SearchQuery, VectorStore,
+    Capabilities, CollectionInfo, CollectionName, CollectionRef, CollectionSpec, Context, Distance,
+    Durability, Entry, Error, ErrorKind, Expected, Fields, Filter, Graphs, Hit, Op, PointId, Position,
+    Record, RestoreStep, Result, Run, SavedGraphs, ScrollPage, ScrollQuery, SearchCapabilities, SearchQuery,
+    VectorStore,
 };
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
@@ -19,6 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::collection::Collection;
 use crate::options::MemoryOptions;
 use crate::room::Room;
+use crate::saved::{self, Load, Writer};
 use crate::{estimate, machine, room, search};
 
 /// A store in memory: gone with its process, and the fastest to search.
@@ -36,6 +38,8 @@ struct Inner {
     collections: RwLock<BTreeMap<CollectionName, Arc<Collection>>>,
     position: Mutex<Option<Position>>,
     restoring: AtomicBool,
+    /// The collection that is being restored, if its graphs came before its points.
+    load: Mutex<Option<Load>>,
     closed: AtomicBool,
     room: Room,
     /// How many rebuilds are under way.
@@ -58,6 +62,7 @@ impl MemoryStore {
             collections: RwLock::default(),
             position: Mutex::default(),
             restoring: AtomicBool::new(false),
+            load: Mutex::default(),
             closed: AtomicBool::new(false),
             room: Room::default(),
             rebuilding: watch::Sender::new(0),
@@ -223,6 +228,27 @@ impl Inner {
         self.room.measure(&self.all())
     }
 
+    /// Begins a load of a collection whose graphs are known.
+    fn begin_load(&self, collection: &CollectionRef, points: u64, parts: &[Vec<u8>]) -> Result<()> {
+        let meant = self.meant(collection).filter(|meant| meant.len() == 0);
+        let meant = meant.ok_or_else(|| Error::invalid("graphs come before the points of a collection"))?;
+        let load = Load::new(meant, parts, points)?;
+        let (held, most) = (self.measure(), self.options.max_memory.unwrap_or(u64::MAX));
+        if held.saturating_add(load.bytes()) > most {
+            let text =
+                format!("saved graphs take {} bytes for a moment, beside {held} of {most}", load.bytes());
+            return Err(Error::new(ErrorKind::StorageFull, text));
+        }
+        *self.load.lock() = Some(load);
+        Ok(())
+    }
+
+    /// Puts the points of a load in place.
+    fn end_load(&self) -> Result<()> {
+        let load = self.load.lock().take();
+        load.map_or(Ok(()), Load::finish)
+    }
+
     /// Forgets everything.
     fn clear(&self) {
         *self.position.lock() = None;
@@ -258,6 +284,7 @@ impl Inner {
             RestoreStep::Begin => {
                 self.restoring.store(true, Ordering::Relaxed);
                 self.clear();
+                *self.load.lock() = None;
             }
             RestoreStep::Collection { spec, incarnation } => self.create(spec, incarnation)?,
             RestoreStep::Points { collection, records } => {
@@ -269,7 +296,12 @@ impl Inner {
                     ))
                 })?;
                 self.take_room(|| records.iter().map(|record| room::most_bytes(&record.point)).sum())?;
-                records.iter().try_for_each(|record| meant.upsert(record.version, &record.point))?;
+                match self.load.lock().as_mut().filter(|load| load.is_of(collection)) {
+                    Some(load) => records.iter().for_each(|record| load.put(record)),
+                    None => {
+                        records.iter().try_for_each(|record| meant.upsert(record.version, &record.point))?
+                    }
+                }
             }
             RestoreStep::Save => {}
             RestoreStep::Resume => self.restoring.store(true, Ordering::Relaxed),
@@ -328,7 +360,12 @@ impl VectorStore for MemoryStore {
                 })
                 .await
             }
-            step => self.inner.restore(step),
+            step => {
+                if self.inner.load.lock().is_some() && !matches!(step, RestoreStep::Begin) {
+                    self.blocking(Inner::end_load).await?;
+                }
+                self.inner.restore(step)
+            }
         }
     }
 
@@ -418,5 +455,33 @@ impl VectorStore for MemoryStore {
 
     fn notice(&self) -> Option<String> {
         self.inner.room.notice()
+    }
+
+    fn graphs(&self) -> Option<&dyn Graphs> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Graphs for MemoryStore {
+    fn parameters(&self, spec: &CollectionSpec) -> Option<String> {
+        saved::parameters(spec, &self.inner.effective.read())
+    }
+
+    fn save(&self, collection: &CollectionRef) -> Option<SavedGraphs> {
+        let collection = self.inner.meant(collection)?;
+        let parameters = collection.graph_parameters()?;
+        Some(SavedGraphs { parameters, parts: Box::new(Writer::new(collection)) })
+    }
+
+    async fn load(
+        &self,
+        _: &Context,
+        collection: &CollectionRef,
+        points: u64,
+        parts: Vec<Vec<u8>>,
+    ) -> Result<()> {
+        let collection = collection.clone();
+        self.blocking(move |inner| inner.begin_load(&collection, points, &parts)).await
     }
 }

@@ -32,6 +32,7 @@ pub mod expected;
 #[cfg(feature = "conformance")]
 pub mod faulty;
 pub mod filter;
+pub mod graphs;
 pub mod guarded;
 pub mod id;
 pub mod json;
@@ -57,6 +58,7 @@ pub use expected::Expected;
 #[cfg(feature = "conformance")]
 pub use faulty::{Fault, Faulty, Recorded, Recording};
 pub use filter::{Condition, FieldTest, Filter, Match, Range, Scalar};
+pub use graphs::{GraphParts, Graphs, SavedGraphs};
 pub use guarded::{GuardMetrics, GuardOptions, Guarded, Operation, OperationMetrics};
 pub use id::{Lsn, PointId};
 pub use name::{CollectionName, VectorName};

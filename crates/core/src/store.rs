@@ -11,6 +11,7 @@ use crate::entry::{CollectionRef, Position, Run};
 use crate::error::{Error, ErrorKind, Result};
 use crate::expected::Expected;
 use crate::filter::Filter;
+use crate::graphs::Graphs;
 use crate::id::{Lsn, PointId};
 use crate::name::CollectionName;
 use crate::point::Record;
@@ -275,6 +276,11 @@ pub trait VectorStore: Send + Sync + 'static {
 
     /// What the store decided by itself and an operator should know, such as how it made do with little room.
     fn notice(&self) -> Option<String> {
+        None
+    }
+
+    /// Its search graphs, if they can be saved and loaded.
+    fn graphs(&self) -> Option<&dyn Graphs> {
         None
     }
 }

@@ -4,9 +4,10 @@
 //! repository.json                                     what this is, and its format
 //! snapshots/<id>.<hash>.json                          a manifest
 //! buckets/<first 2 digits>/<hash>.arrows              points
+//! graphs/<first 2 digits>/<hash>.graph                a part of a collection's search graphs
 //! log/<log id>.<epoch>/<first>-<last>.<hash>.log      entries of the log, LSNs in 20 digits
 //! uses/<id>.<uuid>                                    a snapshot that is being restored
-//! garbage/<hash>                                      a bucket file that nothing needed when this was written
+//! garbage/<hash>                                      a file of points or graphs that nothing needed when this was written
 //! ```
 //!
 //! A hash is the BLAKE3 of the bytes of the file, as 64 hexadecimal digits. Whatever else is in a repository is left
@@ -24,6 +25,8 @@ use uuid::Uuid;
 pub const SNAPSHOTS: &str = "snapshots";
 /// The folder of bucket files.
 pub const BUCKETS: &str = "buckets";
+/// The folder of parts of graphs.
+pub const GRAPHS: &str = "graphs";
 /// The folder of log segments.
 pub const LOG: &str = "log";
 /// The folder of marks of restores under way.
@@ -169,6 +172,23 @@ pub fn bucket(hash: ContentHash) -> Path {
     Path::from_iter([BUCKETS, &name[..2], &format!("{name}.arrows")])
 }
 
+/// Where a part of graphs is.
+pub fn graph(hash: ContentHash) -> Path {
+    let name = hash.to_string();
+    Path::from_iter([GRAPHS, &name[..2], &format!("{name}.graph")])
+}
+
+/// A file whose name is the hash of its bytes: points, or a part of graphs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContentFile {
+    /// Where it is.
+    pub path: Path,
+    /// Its hash.
+    pub hash: ContentHash,
+    /// Its length.
+    pub bytes: u64,
+}
+
 /// The folder of the segments of a log.
 pub fn log(log: LogIdentity) -> Path {
     Path::from_iter([LOG.to_owned(), format!("{}.{}", log.id, log.epoch)])
@@ -185,7 +205,7 @@ pub fn in_use(id: SnapshotId, by: Uuid) -> Path {
     Path::from_iter([USES.to_owned(), format!("{id}.{by}")])
 }
 
-/// Where the mark of a bucket file that nothing needs is.
+/// Where the mark of a file of points or graphs that nothing needs is.
 pub fn garbage(hash: ContentHash) -> Path {
     Path::from_iter([GARBAGE.to_owned(), hash.to_string()])
 }
@@ -200,6 +220,11 @@ pub fn read_manifest(path: &Path) -> Option<(SnapshotId, ContentHash)> {
 /// Reads the name of a bucket file.
 pub fn read_bucket(path: &Path) -> Option<ContentHash> {
     ContentHash::parse(path.filename()?.strip_suffix(".arrows")?)
+}
+
+/// Reads the name of a part of graphs.
+pub fn read_graph(path: &Path) -> Option<ContentHash> {
+    ContentHash::parse(path.filename()?.strip_suffix(".graph")?)
 }
 
 /// Reads the name of a segment.
@@ -239,6 +264,7 @@ mod tests {
         assert_eq!(SnapshotId::parse(&id.to_string()).unwrap(), id);
         assert_eq!(read_manifest(&manifest(id, hash)), Some((id, hash)));
         assert_eq!(read_bucket(&bucket(hash)), Some(hash));
+        assert_eq!((read_graph(&graph(hash)), read_graph(&bucket(hash))), (Some(hash), None));
         let name = SegmentName { first: Lsn(1), last: Lsn(20), hash };
         let of = LogIdentity { id: LogId(Uuid::from_u128(7)), epoch: 3 };
         assert_eq!(read_segment(&segment(of, name)), Some(name));

@@ -13,6 +13,7 @@
 //! | [`columns`] | points as a columnar file |
 //! | [`buckets`] | which bucket a point is in, and the hash of a bucket |
 //! | [`repository`] | reading and writing files that are what their names say |
+//! | [`graphs`] | search graphs beside the points, so that a restore need not build them |
 //! | [`take`] | making a snapshot while writes go on |
 //! | [`load`] | a snapshot back into a store |
 //! | [`verify`] | every checksum and count |
@@ -25,6 +26,7 @@ mod bounded;
 pub mod buckets;
 pub mod columns;
 pub mod diff;
+pub mod graphs;
 pub mod layout;
 pub mod load;
 pub mod manifest;

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::buckets::{bucket_hash, bucket_of};
+use crate::graphs;
 use crate::layout::{self, SnapshotId};
 use crate::manifest::{Bucket, CollectionManifest, Manifest};
 use crate::repository::Repository;
@@ -74,6 +75,7 @@ pub async fn load(
         for collection in wanted {
             let (spec, incarnation) = (&collection.spec, collection.incarnation);
             into.restore(&step(), RestoreStep::Collection { spec, incarnation }).await.map_err(Store)?;
+            graphs::load(repository, collection, into, &step()).await.map_err(Store)?;
             let target = CollectionRef { name: spec.name.clone(), incarnation };
             let reading = futures::stream::iter(0..collection.buckets.len());
             let reading = reading.map(|at| records(repository, collection, &collection.buckets[at]));

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::bounded::small;
 use crate::buckets::{MAX_BITS, collection_hash, snapshot_hash};
-use crate::layout::{ContentHash, SnapshotId, shown_time};
+use crate::layout::{self, ContentFile, ContentHash, SnapshotId, shown_time};
 
 /// The version of the format that this program writes and reads.
 pub const FORMAT: u64 = 3;
@@ -20,6 +20,18 @@ pub const FORMAT: u64 = 3;
 pub const MAX_MANIFEST_BYTES: u64 = 256 << 20;
 /// Largest bucket file that is read; the points of one take twice as much memory at most.
 pub const MAX_FILE_BYTES: u64 = 256 << 20;
+
+impl From<BucketFile> for ContentFile {
+    fn from(file: BucketFile) -> Self {
+        Self { path: layout::bucket(file.hash), hash: file.hash, bytes: file.bytes }
+    }
+}
+
+impl From<GraphFile> for ContentFile {
+    fn from(file: GraphFile) -> Self {
+        Self { path: layout::graph(file.hash), hash: file.hash, bytes: file.bytes }
+    }
+}
 
 /// Whose state a snapshot is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +67,26 @@ pub struct Bucket {
     pub files: Vec<BucketFile>,
 }
 
+/// A part of a collection's graphs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GraphFile {
+    /// Its name.
+    pub hash: ContentHash,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// The search graphs of a collection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GraphManifest {
+    /// They hold everything up to this entry, or more.
+    pub lsn: Lsn,
+    /// What they are made of, in the words of the store that saved them.
+    pub parameters: String,
+    /// Their parts, in order.
+    pub files: Vec<GraphFile>,
+}
+
 /// A collection in a snapshot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CollectionManifest {
@@ -66,6 +98,8 @@ pub struct CollectionManifest {
     pub bits: u32,
     /// Those that have points, numbers ascending.
     pub buckets: Vec<Bucket>,
+    /// Its search graphs, if they were saved.
+    pub graph: Option<GraphManifest>,
 }
 
 impl CollectionManifest {
@@ -107,15 +141,22 @@ impl Manifest {
         self.collections.values().map(CollectionManifest::points).sum()
     }
 
-    /// Bytes of all its bucket files.
+    /// Bytes of all its files.
     pub fn bytes(&self) -> u64 {
-        self.files().map(|file| file.bytes).sum()
+        self.content_files().map(|file| file.bytes).sum()
     }
 
     /// Every bucket file.
     pub fn files(&self) -> impl Iterator<Item = BucketFile> + '_ {
         let buckets = self.collections.values().flat_map(|collection| &collection.buckets);
         buckets.flat_map(|bucket| bucket.files.iter().copied())
+    }
+
+    /// Every file that it is made of.
+    pub fn content_files(&self) -> impl Iterator<Item = ContentFile> + '_ {
+        let graphs = self.collections.values().flat_map(|collection| &collection.graph);
+        let parts = graphs.flat_map(|graph| graph.files.iter().copied());
+        self.files().map(ContentFile::from).chain(parts.map(ContentFile::from))
     }
 
     /// The hash of all ids and versions: equal hashes, equal points.
@@ -196,6 +237,23 @@ struct WireCollection {
     points: u64,
     hash: String,
     buckets: Vec<WireBucket>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    graph: Option<WireGraph>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireGraph {
+    lsn: u64,
+    parameters: String,
+    files: Vec<WirePart>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WirePart {
+    hash: String,
+    bytes: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -234,6 +292,7 @@ impl WireCollection {
             points: collection.points(),
             hash: collection.hash().to_string(),
             buckets: collection.buckets.iter().map(bucket).collect(),
+            graph: collection.graph.as_ref().map(WireGraph::of),
         }
     }
 
@@ -251,7 +310,12 @@ impl WireCollection {
             return Err(fail("the numbers of the buckets"));
         }
         let buckets = self.buckets.into_iter().map(WireBucket::into_bucket).collect::<Option<Vec<_>>>();
+        let graph = match self.graph {
+            Some(graph) => Some(graph.into_graph().ok_or_else(|| fail("the graph"))?),
+            None => None,
+        };
         let collection = CollectionManifest {
+            graph,
             buckets: buckets.ok_or_else(|| fail("a bucket"))?,
             bits: self.bits,
             incarnation,
@@ -265,6 +329,23 @@ impl WireCollection {
             return Err(format!("the hash of collection `{}`", collection.spec.name));
         }
         Ok(collection)
+    }
+}
+
+impl WireGraph {
+    fn of(graph: &GraphManifest) -> Self {
+        let part = |file: &GraphFile| WirePart { hash: file.hash.to_string(), bytes: file.bytes };
+        let files = graph.files.iter().map(part).collect();
+        Self { lsn: graph.lsn.0, parameters: graph.parameters.clone(), files }
+    }
+
+    fn into_graph(self) -> Option<GraphManifest> {
+        let file = |file: WirePart| {
+            let plausible = file.bytes > 0 && file.bytes <= MAX_FILE_BYTES;
+            Some(GraphFile { hash: ContentHash::parse(&file.hash)?, bytes: file.bytes }).filter(|_| plausible)
+        };
+        let files = self.files.into_iter().map(file).collect::<Option<_>>()?;
+        Some(GraphManifest { lsn: Lsn(self.lsn), parameters: self.parameters, files })
     }
 }
 
@@ -307,7 +388,7 @@ impl Wire {
             return Err("its positions are not of one log, or the wrong way round".to_owned());
         }
         let points = manifest.collections.values().try_fold(0_u64, |sum, c| sum.checked_add(c.points()));
-        let bytes = manifest.files().try_fold(0_u64, |sum, file| sum.checked_add(file.bytes));
+        let bytes = manifest.content_files().try_fold(0_u64, |sum, file| sum.checked_add(file.bytes));
         if points != Some(self.points) || bytes != Some(self.bytes) {
             return Err("its sums are not what it lists".to_owned());
         }

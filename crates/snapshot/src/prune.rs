@@ -8,7 +8,7 @@ use mainstay_core::entry::LogIdentity;
 use mainstay_core::{Lsn, Result};
 use object_store::path::Path;
 
-use crate::layout::{self, ContentHash, SnapshotId};
+use crate::layout::{self, ContentFile, ContentHash, SnapshotId};
 use crate::repository::{Listed, Repository};
 
 /// A restore renews its mark each minute; after so long it is taken for gone.
@@ -76,7 +76,7 @@ pub struct Pruned {
     pub snapshots: Vec<SnapshotId>,
     /// Snapshots that would go but are being restored.
     pub in_use: Vec<SnapshotId>,
-    /// Bucket files.
+    /// Files of points and graphs.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -119,7 +119,7 @@ pub async fn prune(repository: &Repository, options: &PruneOptions) -> Result<Pr
     let mut starts: HashMap<LogIdentity, Lsn> = HashMap::new();
     for listed in left {
         let manifest = repository.manifest(listed).await?;
-        needed.extend(manifest.files().map(|file| file.hash));
+        needed.extend(manifest.content_files().map(|file| file.hash));
         let start = starts.entry(manifest.from.log).or_insert(manifest.from.lsn);
         *start = manifest.from.lsn.min(*start);
     }
@@ -143,7 +143,7 @@ async fn in_use(repository: &Repository) -> Result<BTreeSet<SnapshotId>> {
     Ok(used)
 }
 
-/// Removes bucket files that nothing needs: at once without a grace time, or else once a mark says that nothing has needed
+/// Removes files that nothing needs: at once without a grace time, or else once a mark says that nothing has needed
 /// them for so long.
 async fn sweep(
     repository: &Repository,
@@ -157,8 +157,8 @@ async fn sweep(
         .iter()
         .filter_map(|mark| Some((ContentHash::parse(mark.location.filename()?)?, mark.last_modified)))
         .collect();
-    for (hash, bytes) in repository.bucket_files().await? {
-        let (file, mark) = (layout::bucket(hash), layout::garbage(hash));
+    for ContentFile { path: file, hash, bytes } in repository.content_files().await? {
+        let mark = layout::garbage(hash);
         let since = marked.get(&hash).copied();
         if needed.contains(&hash) {
             if since.is_some() && !dry_run {

@@ -1,6 +1,5 @@
 //! Reading and writing files that are what their names say.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::columns;
-use crate::layout::{self, ContentHash, SnapshotId};
+use crate::layout::{self, ContentFile, ContentHash, SnapshotId};
 use crate::manifest::{BucketFile, FORMAT, MAX_FILE_BYTES, MAX_MANIFEST_BYTES, Manifest};
 use crate::place::{Place, PlaceOptions, WriterLock};
 
@@ -189,12 +188,8 @@ impl Repository {
     /// # Errors
     /// `Corrupt` with the file's name if it is gone or not what it was.
     pub async fn records(&self, spec: &CollectionSpec, file: BucketFile) -> Result<Vec<Record>> {
+        let bytes = self.content(&file.into()).await?;
         let path = layout::bucket(file.hash);
-        let bytes = self.read(&path, file.hash, file.bytes.min(MAX_FILE_BYTES)).await?;
-        if bytes.len() as u64 != file.bytes {
-            let text = format!("it has {} bytes, its manifest says {}", bytes.len(), file.bytes);
-            return Err(self.damaged(path.as_ref(), &text));
-        }
         let spec = spec.clone();
         let decoded = blocking(move || columns::decode(&spec, &bytes)).await;
         let records = decoded.map_err(|error| {
@@ -211,21 +206,31 @@ impl Repository {
         Ok(records)
     }
 
-    /// Reads a bucket file and checks that it is what its name says.
-    pub(crate) async fn check(&self, file: BucketFile) -> Result<()> {
-        let path = layout::bucket(file.hash);
-        let bytes = self.read(&path, file.hash, file.bytes.min(MAX_FILE_BYTES)).await?;
-        match bytes.len() as u64 == file.bytes {
-            true => Ok(()),
-            false => Err(self.damaged(path.as_ref(), "it has another length than its manifest says")),
+    /// Reads a file of points or graphs, and checks that it is what its name says.
+    ///
+    /// # Errors
+    /// `Corrupt` with the file's name if it is gone or not what it was.
+    pub(crate) async fn content(&self, file: &ContentFile) -> Result<Bytes> {
+        let bytes = self.read(&file.path, file.hash, file.bytes.min(MAX_FILE_BYTES)).await?;
+        if bytes.len() as u64 != file.bytes {
+            let text = format!("it has {} bytes, its manifest says {}", bytes.len(), file.bytes);
+            return Err(self.damaged(file.path.as_ref(), &text));
         }
+        Ok(bytes)
     }
 
-    /// Every bucket file that is there, with its length.
-    pub(crate) async fn bucket_files(&self) -> Result<BTreeMap<ContentHash, u64>> {
-        let files = self.list(&Path::from(layout::BUCKETS)).await?;
-        let read = |file: &ObjectMeta| Some((layout::read_bucket(&file.location)?, file.size));
-        Ok(files.iter().filter_map(read).collect())
+    /// Every file of points or graphs that is there.
+    pub(crate) async fn content_files(&self) -> Result<Vec<ContentFile>> {
+        let (buckets, graphs) = (Path::from(layout::BUCKETS), Path::from(layout::GRAPHS));
+        let points = self.list(&buckets).await?.into_iter().filter_map(|file| {
+            let hash = layout::read_bucket(&file.location)?;
+            Some(ContentFile { path: layout::bucket(hash), hash, bytes: file.size })
+        });
+        let parts = self.list(&graphs).await?.into_iter().filter_map(|file| {
+            let hash = layout::read_graph(&file.location)?;
+            Some(ContentFile { path: layout::graph(hash), hash, bytes: file.size })
+        });
+        Ok(points.chain(parts).collect())
     }
 
     /// The files of a folder and of the folders in it; none if it is not there.

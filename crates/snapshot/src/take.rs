@@ -20,8 +20,9 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::buckets::{bits_for, bucket_hash, bucket_of};
 use crate::columns;
+use crate::graphs;
 use crate::layout::{self, ContentHash, SnapshotId, to_millis};
-use crate::manifest::{Bucket, BucketFile, CollectionManifest, Manifest, Source};
+use crate::manifest::{Bucket, BucketFile, CollectionManifest, GraphManifest, Manifest, Source};
 use crate::repository::{Repository, blocking};
 
 /// About what payload and text of a point take, before anything is known of them.
@@ -49,11 +50,13 @@ pub struct TakeOptions {
     /// About how many bytes of points a bucket has. 8 MiB, by default: files of some megabytes suit disks and object
     /// stores. The number of buckets stays as it is until the collection is four times as large or as small.
     pub bucket_bytes: u64,
+    /// Whether search graphs are saved too, if the store has some that can be. Yes, by default.
+    pub graphs: bool,
 }
 
 impl Default for TakeOptions {
     fn default() -> Self {
-        Self { rate: None, page_timeout: Duration::from_secs(60), bucket_bytes: 8 << 20 }
+        Self { rate: None, page_timeout: Duration::from_secs(60), bucket_bytes: 8 << 20, graphs: true }
     }
 }
 
@@ -136,13 +139,15 @@ pub async fn take(
     let collections = store.collections(&Context::within(options.page_timeout)).await?;
     let parent = parent.filter(|parent| parent.from.log == from.log && parent.from.lsn <= from.lsn);
     let there = match parent {
-        Some(_) => repository.bucket_files().await?,
-        None => BTreeMap::new(),
+        Some(_) => repository.content_files().await?,
+        None => Vec::new(),
     };
+    let there = there.into_iter().map(|file| (file.hash, file.bytes)).collect();
     let taking = Taking {
         repository,
         store,
         options,
+        from: from.lsn,
         there,
         progress,
         began: Instant::now(),
@@ -176,6 +181,7 @@ struct Taking<'a> {
     repository: &'a Repository,
     store: &'a dyn VectorStore,
     options: TakeOptions,
+    from: Lsn,
     there: BTreeMap<ContentHash, u64>,
     progress: &'a (dyn Fn(u64, u64) + Sync),
     began: Instant,
@@ -199,12 +205,18 @@ impl Taking<'_> {
         };
         let buckets = 1_u32 << bits;
         let passes = u32::try_from(info.points.div_ceil(MAX_IDS)).unwrap_or(buckets).clamp(1, buckets);
+        let graph_before = before.and_then(|before| before.graph.as_ref());
+        let (mut points, mut newer) = (0, 0);
         let (mut taken, mut written) = (Vec::new(), Written::default());
         for pass in 0..passes {
             let share = |n: u32| (u64::from(buckets) * u64::from(n) / u64::from(passes)) as u32;
             let range = share(pass)..share(pass + 1);
             let name = &info.spec.name;
             let ids = each_bucket(self.store, name, bits, range.clone(), || self.page()).await?;
+            points += ids.iter().map(Vec::len).sum::<usize>() as u64;
+            if let Some(graph) = graph_before {
+                newer += ids.iter().flatten().filter(|(_, version)| *version > graph.lsn).count() as u64;
+            }
             let work = range.zip(ids).filter(|(_, ids)| !ids.is_empty()).map(|(number, ids)| {
                 let before = before.filter(|before| before.bits == bits).and_then(|before| {
                     let at = before.buckets.binary_search_by_key(&number, |bucket| bucket.number).ok()?;
@@ -221,8 +233,23 @@ impl Taking<'_> {
         if self.is_gone(info).await? {
             return Err(Error::new(ErrorKind::Unavailable, "the collection was dropped while it was read"));
         }
+        let fresh = before.filter(|before| graphs::are_fresh(before, points, newer));
+        let fresh = fresh.and(graph_before).filter(|graph| self.has_all(graph));
+        let graph = match fresh {
+            _ if !self.options.graphs => None,
+            Some(graph) => {
+                written.reused += graph.files.len() as u64;
+                Some(graph.clone())
+            }
+            None => graphs::save(self.repository, self.store, info, self.from, &mut written).await?,
+        };
         let (spec, incarnation) = (info.spec.clone(), info.incarnation);
-        Ok((CollectionManifest { spec, incarnation, bits, buckets: taken }, written))
+        Ok((CollectionManifest { spec, incarnation, bits, buckets: taken, graph }, written))
+    }
+
+    /// Whether the files of graphs are all there.
+    fn has_all(&self, graph: &GraphManifest) -> bool {
+        graph.files.iter().all(|file| self.there.get(&file.hash) == Some(&file.bytes))
     }
 
     /// How many points of a collection make a bucket.

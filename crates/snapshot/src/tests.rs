@@ -177,7 +177,8 @@ async fn pruning_leaves_every_kept_snapshot_whole_and_nothing_else() {
         loaded.restore(&cx(), RestoreStep::Finish { position: manifest.from }).await.unwrap();
         assert_eq!(state_of(&loaded).await, *state);
     }
-    let there: BTreeSet<_> = folder.repository.bucket_files().await.unwrap().into_keys().collect();
+    let there: BTreeSet<_> =
+        folder.repository.content_files().await.unwrap().into_iter().map(|file| file.hash).collect();
     assert_eq!(there, needed);
 }
 
@@ -194,12 +195,12 @@ async fn with_a_grace_time_a_file_goes_only_after_it_was_without_use_for_so_long
     let options =
         |grace| PruneOptions { keep: Keep { last: 2, ..Keep::default() }, grace, ..PruneOptions::default() };
     let hour = std::time::Duration::from_secs(3_600);
-    let before = folder.repository.bucket_files().await.unwrap().len();
+    let before = folder.repository.content_files().await.unwrap().len();
     for _ in 0..2 {
         let pruned = prune(&folder.repository, &options(hour)).await.unwrap();
         assert_eq!(pruned.files, 0);
     }
-    assert_eq!(folder.repository.bucket_files().await.unwrap().len(), before);
+    assert_eq!(folder.repository.content_files().await.unwrap().len(), before);
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     let pruned = prune(&folder.repository, &options(std::time::Duration::from_millis(10))).await.unwrap();
     assert!(pruned.files > 0);

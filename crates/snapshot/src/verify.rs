@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use futures::StreamExt;
 use mainstay_core::{Error, Result};
 
+use crate::graphs;
 use crate::layout::ContentHash;
 use crate::load;
 use crate::manifest::{CollectionManifest, Manifest};
@@ -16,7 +17,7 @@ const AHEAD: usize = 2;
 /// What a verification found.
 #[derive(Debug, Default)]
 pub struct Verified {
-    /// Bucket files that were read.
+    /// Files of points and graphs that were read.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -68,8 +69,8 @@ pub async fn read_back(
     manifest: &Manifest,
     known: &HashSet<ContentHash>,
 ) -> Result<()> {
-    for file in manifest.files().filter(|file| !known.contains(&file.hash)) {
-        repository.check(file).await?;
+    for file in manifest.content_files().filter(|file| !known.contains(&file.hash)) {
+        repository.content(&file).await?;
     }
     Ok(())
 }
@@ -94,6 +95,16 @@ async fn check(
                 verified.bytes += bucket.files.iter().map(|file| file.bytes).sum::<u64>();
                 verified.points += points;
                 progress(verified.points, total);
+            }
+            Err(error) if is_damage(&error) => verified.problems.push(error),
+            Err(error) => return Err(error),
+        }
+    }
+    for file in collection.graph.iter().flat_map(|graph| &graph.files) {
+        match graphs::part(repository, *file).await {
+            Ok(_) => {
+                verified.files += 1;
+                verified.bytes += file.bytes;
             }
             Err(error) if is_damage(&error) => verified.problems.push(error),
             Err(error) => return Err(error),

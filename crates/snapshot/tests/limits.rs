@@ -72,8 +72,13 @@ impl Place {
         let points = files.iter().map(|file| file.points).sum();
         let hash = buckets::bucket_hash(ids.iter().map(|id| (PointId::Num(*id), Lsn(1))));
         let bucket = Bucket { number: 0, points, hash, files };
-        let collection =
-            CollectionManifest { spec: spec(), incarnation: Lsn(1), bits: 0, buckets: vec![bucket] };
+        let collection = CollectionManifest {
+            spec: spec(),
+            incarnation: Lsn(1),
+            bits: 0,
+            buckets: vec![bucket],
+            graph: None,
+        };
         let position = Script::new(1).position(Lsn(0));
         let time = DateTime::from_timestamp(second, 0).unwrap();
         let manifest = Manifest {

@@ -116,4 +116,8 @@ impl<S: VectorStore> VectorStore for Audited<S> {
     fn notice(&self) -> Option<String> {
         self.inner.notice()
     }
+
+    fn graphs(&self) -> Option<&dyn Graphs> {
+        self.inner.graphs()
+    }
 }

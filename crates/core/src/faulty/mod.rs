@@ -25,6 +25,7 @@ use crate::entry::{Position, Run};
 use crate::error::{Effect, Error, ErrorKind, Result};
 use crate::expected::Expected;
 use crate::filter::Filter;
+use crate::graphs::Graphs;
 use crate::guarded::Operation;
 use crate::id::PointId;
 use crate::name::CollectionName;
@@ -317,5 +318,9 @@ impl<S: VectorStore + ?Sized> VectorStore for Faulty<S> {
 
     fn notice(&self) -> Option<String> {
         self.store.notice()
+    }
+
+    fn graphs(&self) -> Option<&dyn Graphs> {
+        self.store.graphs()
     }
 }

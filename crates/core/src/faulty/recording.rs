@@ -11,6 +11,7 @@ use crate::entry::{Position, Run};
 use crate::error::{ErrorKind, Result};
 use crate::expected::Expected;
 use crate::filter::Filter;
+use crate::graphs::Graphs;
 use crate::guarded::Operation;
 use crate::id::{Lsn, PointId};
 use crate::name::CollectionName;
@@ -218,5 +219,9 @@ impl<S: VectorStore + ?Sized> VectorStore for Recording<S> {
 
     fn notice(&self) -> Option<String> {
         self.store.notice()
+    }
+
+    fn graphs(&self) -> Option<&dyn Graphs> {
+        self.store.graphs()
     }
 }

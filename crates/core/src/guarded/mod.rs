@@ -37,6 +37,7 @@ use crate::entry::{Position, Run};
 use crate::error::{Effect, Error, ErrorKind, Result};
 use crate::expected::Expected;
 use crate::filter::Filter;
+use crate::graphs::Graphs;
 use crate::id::PointId;
 use crate::name::CollectionName;
 use crate::point::{Record, Vector};
@@ -380,6 +381,10 @@ impl<S: VectorStore + ?Sized> VectorStore for Guarded<S> {
 
     fn notice(&self) -> Option<String> {
         self.store.notice()
+    }
+
+    fn graphs(&self) -> Option<&dyn Graphs> {
+        self.store.graphs()
     }
 }
 

@@ -34,6 +34,7 @@ pub(super) const SECTIONS: [(&str, &[&str]); 10] = [
             "weekly",
             "archive_interval",
             "max_rate",
+            "graphs",
         ],
     ),
 ];

@@ -150,7 +150,7 @@ impl Snapshots {
         match read_back(repository, &manifest, &known).await {
             Ok(()) => {
                 let mut state = self.state.lock();
-                state.good_files.extend(manifest.files().map(|file| file.hash));
+                state.good_files.extend(manifest.content_files().map(|file| file.hash));
                 state.good.insert(manifest.id, manifest.from.lsn);
                 Ok(Some(manifest))
             }
@@ -221,7 +221,8 @@ impl Snapshots {
             }
         }
         let whose = Source { member: source.name().to_string(), backend: source.backend().to_owned() };
-        let options = TakeOptions { rate: Some(self.config.max_rate), ..TakeOptions::default() };
+        let (rate, graphs) = (Some(self.config.max_rate), self.config.graphs);
+        let options = TakeOptions { rate, graphs, ..TakeOptions::default() };
         let store: &dyn VectorStore = &**source.store();
         let draft = take(repository, store, whose, from, parent.as_ref(), options, &|_, _| {}).await?;
         // What was read must hold all that the position says: a store that came back older meanwhile does not.
