@@ -233,10 +233,11 @@ impl Inner {
         let meant = self.meant(collection).filter(|meant| meant.len() == 0);
         let meant = meant.ok_or_else(|| Error::invalid("graphs come before the points of a collection"))?;
         let load = Load::new(meant, parts, points)?;
-        let (held, most) = (self.measure(), self.options.max_memory.unwrap_or(u64::MAX));
-        if held.saturating_add(load.bytes()) > most {
-            let text =
-                format!("saved graphs take {} bytes for a moment, beside {held} of {most}", load.bytes());
+        // At the end usearch copies what it is given.
+        let (needed, held) = (load.bytes().saturating_mul(2), self.measure());
+        let most = self.options.max_memory.unwrap_or(u64::MAX);
+        if held.saturating_add(needed) > most {
+            let text = format!("saved graphs take {needed} bytes for a moment, beside {held} of {most}");
             return Err(Error::new(ErrorKind::StorageFull, text));
         }
         *self.load.lock() = Some(load);
