@@ -29,6 +29,9 @@
 
 mod archive;
 mod make;
+#[cfg(test)]
+#[cfg(feature = "memory")]
+mod part_tests;
 mod recover;
 #[cfg(test)]
 #[cfg(feature = "memory")]

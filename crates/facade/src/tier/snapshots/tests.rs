@@ -20,7 +20,7 @@ use crate::tier::{Tier, TierOptions};
 const HOUR: Duration = Duration::from_secs(3_600);
 const SECOND: Duration = Duration::from_secs(1);
 
-fn options(directory: &Path, save: SaveMode) -> TierOptions {
+pub(super) fn options(directory: &Path, save: SaveMode) -> TierOptions {
     let dir = Some(directory.join("snapshots").to_string_lossy().into_owned());
     TierOptions {
         snapshots: SnapshotsConfig { dir, save, ..SnapshotsConfig::default() },
