@@ -95,6 +95,14 @@ impl MemoryStore {
         }
     }
 
+    /// Waits until no rebuild is under way.
+    async fn rebuilds_ended(&self, cx: &Context) -> Result<()> {
+        let mut rebuilding = self.inner.rebuilding.subscribe();
+        let ended = timeout_at(cx.deadline, rebuilding.wait_for(|count| *count == 0)).await;
+        // That nobody counts any more means that none is under way either.
+        ended.map(|_| ()).map_err(|_| Error::new(ErrorKind::Timeout, "a rebuild goes on beyond the deadline"))
+    }
+
     /// Does work that takes room. If there is none it waits for rebuilds that are under way and tries again.
     async fn with_room<T, F>(&self, cx: &Context, work: impl Fn() -> F) -> Result<T>
     where
@@ -450,6 +458,20 @@ impl VectorStore for MemoryStore {
         .await
     }
 
+    async fn prepare_snapshot(&self, cx: &Context) -> Result<()> {
+        self.inner.open()?;
+        self.rebuilds_ended(cx).await?;
+        // One that there is no room for beside another comes in a later round, and one that fails is not tried for ever.
+        for _ in 0..self.inner.all().len() {
+            self.start_rebuilds();
+            if !self.is_rebuilding() {
+                break;
+            }
+            self.rebuilds_ended(cx).await?;
+        }
+        Ok(())
+    }
+
     fn is_partial(&self) -> bool {
         self.inner.room.is_partial()
     }
@@ -486,3 +508,7 @@ impl Graphs for MemoryStore {
         self.blocking(move |inner| inner.begin_load(&collection, points, &parts)).await
     }
 }
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

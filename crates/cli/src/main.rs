@@ -6,14 +6,13 @@ mod output;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use mainstay::{Error, ErrorKind};
 
 use crate::args::{Cli, Format};
 use crate::output::Output;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::of_process() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() && wants_json() => {
             let text = error.to_string();

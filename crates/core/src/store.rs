@@ -268,6 +268,16 @@ pub trait VectorStore: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Told before the store is read from end to end for a snapshot: one that has put off work which would make that
+    /// read, or the store itself, smaller does it now, until the deadline. It may be called at any time, and what is
+    /// in the store stays the same.
+    ///
+    /// # Errors
+    /// `Timeout` if the work goes on beyond the deadline, and whatever it runs into. The store can be read all the same.
+    async fn prepare_snapshot(&self, _: &Context) -> Result<()> {
+        Ok(())
+    }
+
     /// Whether the store let points go for want of room: what it has is true, and there may be more. It does so
     /// only on request.
     fn is_partial(&self) -> bool {

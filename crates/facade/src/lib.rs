@@ -55,7 +55,7 @@ pub use backends::memory_options;
 pub use backends::open_qdrant;
 pub use backends::{COMPILED_IN as COMPILED_IN_BACKENDS, expected_of_store, expected_of_tier, open_store};
 pub use catalog::{Collection, Collections};
-pub use config::{Ack, Config, DriftConfig, DriftPolicy, ShadowConfig, SnapshotsConfig};
+pub use config::{Ack, Config, DriftConfig, DriftPolicy, SaveMode, ShadowConfig, SnapshotsConfig};
 pub use mainstay_core as core;
 pub use mainstay_core::digest::CollectionDigest;
 pub use mainstay_core::{

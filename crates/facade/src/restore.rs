@@ -5,13 +5,17 @@
 //! and is loaded from the snapshot and replays the log. So a restore that is cut short leaves the old log as it was, and
 //! one that is done needs nothing else.
 
+mod part;
+
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
-use mainstay_core::{Context, RestoreStep};
 use mainstay_core::{
-    Entry, EntryHash, Error, ErrorKind, LogIdentity, Lsn, Op, Position, Result, Run, VectorStore,
+    CollectionName, Entry, EntryHash, Error, ErrorKind, LogIdentity, Lsn, Op, Position, Result, Run,
+    VectorStore,
 };
+use mainstay_core::{Context, RestoreStep};
 use mainstay_snapshot::load::load;
 use mainstay_snapshot::prune::PruneOptions;
 use mainstay_snapshot::repository::Listed;
@@ -44,12 +48,14 @@ pub enum Until {
 }
 
 /// How a tier is restored.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct RestoreOptions {
     /// From this snapshot; otherwise the newest that is good and not beyond `until`.
     pub snapshot: Option<SnapshotId>,
     /// Up to where.
     pub until: Until,
+    /// Only these collections, into a store by itself; `None` for all. A tier is restored whole.
+    pub collections: Option<BTreeSet<CollectionName>>,
     /// What the tier's log is now may go. It is kept beside the new one, under another name.
     pub replace: bool,
     /// Only say what would be restored.
@@ -63,7 +69,7 @@ pub struct Restored {
     pub snapshot: SnapshotId,
     /// Snapshots that were passed over, and why.
     pub passed_over: Vec<(SnapshotId, String)>,
-    /// The log that begins at the snapshot.
+    /// The log that begins at the snapshot; for a store that gets some collections alone, the one that they are of.
     pub log: LogIdentity,
     /// The LSN of the snapshot.
     pub from: Lsn,
@@ -73,9 +79,9 @@ pub struct Restored {
     pub written_by: Option<DateTime<Utc>>,
     /// Archived entries beyond the last one that are left out, as was wanted.
     pub left_out: u64,
-    /// Collections and points of the snapshot.
+    /// Collections of the snapshot, of those that were wanted.
     pub collections: usize,
-    /// Points of the snapshot.
+    /// Their points in the snapshot.
     pub points: u64,
     /// Where the log from before is now, if there was one.
     pub replaced: Option<PathBuf>,
@@ -119,10 +125,16 @@ pub fn prune_options(config: &Config) -> PruneOptions {
 /// Restores the tier of a config, which no process may have open. Its members are loaded when it is opened next.
 ///
 /// # Errors
-/// `NotFound` if there is no good snapshot, or none that reaches as far back; `AlreadyExists` if the tier has a log and it may
+/// `Invalid` if only some collections are wanted, or the log is in memory; `NotFound` if there is no good snapshot, or none
+/// that reaches as far back; `AlreadyExists` if the tier has a log and it may
 /// not be replaced; `Unavailable` if a process has it open; whatever reading and writing run into. The old log is then as
 /// it was.
 pub async fn restore(config: &Config, options: RestoreOptions) -> Result<Restored> {
+    if options.collections.is_some() {
+        return Err(Error::invalid(
+            "a tier is restored whole; some of its collections go into a store by itself",
+        ));
+    }
     let repository = open_repository(config).await?;
     if config.log.is_in_memory() {
         return Err(Error::invalid("a log in memory cannot be restored; name a directory with log.path"));
@@ -134,7 +146,7 @@ pub async fn restore(config: &Config, options: RestoreOptions) -> Result<Restore
             format!("the tier has a log in {}; --replace puts the restored one in its place", path.display());
         return Err(Error::new(ErrorKind::AlreadyExists, text));
     }
-    let found = find(&repository, options).await?;
+    let found = find(&repository, &options).await?;
     let from = found.manifest.from;
     let to = found.entries.last().map_or(from.lsn, |entry| entry.lsn);
     let epoch = newest_epoch(&repository, from.log, &path, there && !options.dry_run).await? + 1;
@@ -162,10 +174,12 @@ pub async fn restore(config: &Config, options: RestoreOptions) -> Result<Restore
     Ok(restored)
 }
 
-/// Loads a store by itself, without a tier, as it was: its position is then of the log that the snapshot was of.
+/// Loads a store by itself, without a tier, as it was: its position is then of the log that the snapshot was of. If only some
+/// collections are wanted, it is of a log of its own, so that no tier takes the store for one that holds everything.
 ///
 /// # Errors
-/// As [`restore`]; `AlreadyExists` if the store holds something and it may not be replaced.
+/// As [`restore`]; `AlreadyExists` if the store holds something and it may not be replaced; `NotFound` for a collection that
+/// was not there, naming those that were, and `Invalid` if none is wanted.
 pub async fn restore_store(
     repository: &Repository,
     options: RestoreOptions,
@@ -178,14 +192,30 @@ pub async fn restore_store(
         let text = format!("the store holds {} collections; --replace lets them go", held.len());
         return Err(Error::new(ErrorKind::AlreadyExists, text));
     }
-    let found = find(repository, options).await?;
+    let found = find(repository, &options).await?;
     let from = found.manifest.from;
+    let wanted = options.collections.as_ref();
+    if let Some(wanted) = wanted {
+        part::check(wanted, &found.manifest, &found.entries)?;
+    }
+    let is_wanted = |name: &CollectionName| wanted.is_none_or(|wanted| wanted.contains(name));
+    let loaded: BTreeSet<_> =
+        found.manifest.collections.keys().filter(|name| is_wanted(name)).cloned().collect();
+    let points = found.manifest.collections.values().filter(|collection| is_wanted(&collection.spec.name));
+    let points = points.map(|collection| collection.points()).sum();
     if !options.dry_run {
-        load(repository, &found.manifest, into, None, progress).await.map_err(Error::from)?;
-        into.restore(&step(), RestoreStep::Finish { position: from }).await?;
-        let mut at = from;
+        load(repository, &found.manifest, into, Some(&loaded), progress).await.map_err(Error::from)?;
+        let mut at = match wanted {
+            Some(_) => Position { log: part::own_log(), ..from },
+            None => from,
+        };
+        into.restore(&step(), RestoreStep::Finish { position: at }).await?;
         for entries in found.entries.chunks(BATCH) {
-            at = into.apply(&step(), &Run::new(at, entries.to_vec())?).await?;
+            let entries = match wanted {
+                Some(wanted) => part::entries_of(wanted, entries),
+                None => entries.to_vec(),
+            };
+            at = into.apply(&step(), &Run::new(at, entries)?).await?;
         }
         into.flush(&step()).await?;
     }
@@ -197,14 +227,14 @@ pub async fn restore_store(
         to: found.entries.last().map_or(from.lsn, |entry| entry.lsn),
         written_by: found.written_by,
         left_out: found.left_out,
-        collections: found.manifest.collections.len(),
-        points: found.manifest.points(),
+        collections: loaded.len(),
+        points,
         replaced: None,
     })
 }
 
 /// The newest good snapshot that reaches no further than is wanted, and the entries from there.
-async fn find(repository: &Repository, options: RestoreOptions) -> Result<Found> {
+async fn find(repository: &Repository, options: &RestoreOptions) -> Result<Found> {
     let mut candidates = match options.snapshot {
         Some(id) => vec![repository.find(id).await?],
         None => repository.snapshots().await?,

@@ -162,7 +162,8 @@ async fn a_restore_by_time_leaves_out_what_was_written_later() {
     tier.upsert(&docs(), vec![point(1, 9.0), point(2, 9.0)]).await.unwrap();
     tier.close().await.unwrap();
     let options = RestoreOptions { until: Until::Time(time), replace: true, ..RestoreOptions::default() };
-    let dry = restore(&config(directory.path()), RestoreOptions { dry_run: true, ..options }).await.unwrap();
+    let dry = RestoreOptions { dry_run: true, ..options.clone() };
+    let dry = restore(&config(directory.path()), dry).await.unwrap();
     assert_eq!((dry.left_out, dry.replaced), (1, None));
     let restored = restore(&config(directory.path()), options).await.unwrap();
     assert_eq!((restored.to, restored.left_out), (dry.to, 1));
@@ -184,7 +185,10 @@ async fn a_log_that_is_there_is_replaced_only_on_request_and_kept_aside() {
     let error = restore(&config(directory.path()), RestoreOptions::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     let replace = RestoreOptions { replace: true, ..RestoreOptions::default() };
-    let error = restore(&config(directory.path()), replace).await.unwrap_err();
+    let only = RestoreOptions { collections: Some([docs()].into()), ..replace.clone() };
+    let error = restore(&config(directory.path()), only).await.unwrap_err();
+    assert!(error.to_string().contains("a tier is restored whole"), "{error}");
+    let error = restore(&config(directory.path()), replace.clone()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "the tier is open: {error}");
     tier.upsert(&docs(), vec![point(2, 1.0)]).await.unwrap();
     tier.close().await.unwrap();

@@ -109,6 +109,10 @@ impl<S: VectorStore> VectorStore for Audited<S> {
         self.inner.expect(cx, expected).await
     }
 
+    async fn prepare_snapshot(&self, cx: &Context) -> Result<()> {
+        self.inner.prepare_snapshot(cx).await
+    }
+
     fn is_partial(&self) -> bool {
         self.inner.is_partial()
     }

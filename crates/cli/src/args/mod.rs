@@ -28,6 +28,24 @@ pub struct Cli {
     pub command: Command,
 }
 
+impl Cli {
+    /// The arguments of this process.
+    ///
+    /// # Errors
+    /// As clap's, also for arguments that do not fit together.
+    pub fn of_process() -> Result<Self, clap::Error> {
+        let cli = Self::try_parse()?;
+        #[cfg(feature = "snapshots")]
+        if let Command::Snapshot(snapshot::SnapshotCommand::Restore(args)) = &cli.command
+            && let Some(problem) = args.problem()
+        {
+            let kind = clap::error::ErrorKind::MissingRequiredArgument;
+            return Err(<Self as clap::CommandFactory>::command().error(kind, problem));
+        }
+        Ok(cli)
+    }
+}
+
 const EXIT_CODES: &str = "\
 Exit codes: 0 done · 1 failed · 2 wrong input, config or name · 3 a drill broke a promise · \
 4 nobody can answer (down, timed out, log in use) · 5 data damaged or no room left";

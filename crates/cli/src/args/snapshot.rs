@@ -88,6 +88,20 @@ pub struct RestoreArgs {
     /// Load this member or place by itself instead, written as for `copy`; no tier may use it meanwhile.
     #[arg(long, value_name = "STORE")]
     pub into: Option<String>,
+    /// With `--into`, load only this collection; once for each. No tier takes the store for a member that holds
+    /// everything.
+    #[arg(long = "collection", value_name = "NAME")]
+    pub collections: Vec<String>,
+}
+
+impl RestoreArgs {
+    /// What is wrong with arguments that clap lets through one by one.
+    pub fn problem(&self) -> Option<&'static str> {
+        (!self.collections.is_empty() && self.into.is_none()).then_some(
+            "--collection needs --into STORE: a tier is restored whole, and some of its collections go into a store by \
+             itself",
+        )
+    }
 }
 
 /// No id twice.

@@ -42,7 +42,7 @@ pub async fn run(args: &IndexArgs, config: &Config, tier: &Tier, output: Output)
         Some(source) => source.clone(),
         None => source_name(&args.directory)?,
     };
-    let every = config.snapshots.dir.as_ref().map_or(0, |_| config.snapshots.every_files);
+    let every = config.snapshots.asked_after();
     let place = Place { directory: &args.directory, source: &source, chunk_chars: args.chunk_chars };
     let indexed = directory(tier, &collection, place, every, output).await?;
     let value = json!({

@@ -101,6 +101,34 @@ fn a_snapshot_as_json_comes_back_into_another_tier() {
 }
 
 #[test]
+fn in_the_manual_mode_snapshots_are_made_by_their_command_alone() {
+    let keys = "dir = \"snapshots\"\nevery_files = 1\nsave = \"manual\"";
+    let shell = Shell::with_config(&format!("{TIER}[snapshots]\n{keys}\n"));
+    std::fs::create_dir(shell.path("source")).unwrap();
+    for name in ["a", "b"] {
+        shell.write(&format!("source/{name}.rs"), "fn main() {}\n");
+    }
+    shell.json(&["index", "source", "--collection", "code"]);
+    assert_eq!(shell.json(&["snapshot", "list"])["snapshots"], json!([]));
+    let made = shell.json(&["snapshot", "create"]);
+    assert_eq!(shell.json(&["snapshot", "list"])["snapshots"][0]["id"], made["id"]);
+}
+
+#[test]
+fn some_collections_are_restored_into_a_store_by_itself_and_never_as_a_tier() {
+    let shell = shell();
+    shell.json(&["snapshot", "create"]);
+    let args = ["snapshot", "restore", "--collection", "docs", "--dry-run"];
+    let error = shell.fails(2, &args);
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("needs --into STORE: a tier is restored whole"), "{error}");
+    let error = shell.fails(2, &[&args[..], &["--into", "only"]].concat());
+    assert!(error["message"].as_str().unwrap().contains("in memory"), "{error}");
+    let error = shell.fails(2, &["snapshot", "restore", "--into", "lance:x", "--collection", "no/name"]);
+    assert!(error["message"].as_str().unwrap().contains("no/name"), "{error}");
+}
+
+#[test]
 fn a_tier_without_a_place_for_snapshots_says_which_key_names_one() {
     let shell = Shell::new();
     shell.points("points.jsonl", 1..=3);

@@ -213,6 +213,10 @@ impl<S: VectorStore + ?Sized> VectorStore for Recording<S> {
         self.store.expect(cx, expected).await
     }
 
+    async fn prepare_snapshot(&self, cx: &Context) -> Result<()> {
+        self.store.prepare_snapshot(cx).await
+    }
+
     fn is_partial(&self) -> bool {
         self.store.is_partial()
     }

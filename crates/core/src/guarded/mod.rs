@@ -375,6 +375,11 @@ impl<S: VectorStore + ?Sized> VectorStore for Guarded<S> {
         self.end(&call, answer)
     }
 
+    async fn prepare_snapshot(&self, cx: &Context) -> Result<()> {
+        // Not counted: how long it takes, or that it takes too long, says nothing of how well the store answers.
+        with_deadline(cx, self.store.prepare_snapshot(cx)).await
+    }
+
     fn is_partial(&self) -> bool {
         self.store.is_partial()
     }

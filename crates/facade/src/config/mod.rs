@@ -35,7 +35,7 @@ pub use qdrant::{
 };
 pub use reads::{HedgeAfter, ReadPolicy};
 pub use shadow::ShadowConfig;
-pub use snapshots::SnapshotsConfig;
+pub use snapshots::{SaveMode, SnapshotsConfig};
 pub use storage::StorageConfig;
 
 /// What `log.path` says for a log that is kept in memory alone.

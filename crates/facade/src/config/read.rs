@@ -26,6 +26,7 @@ pub(super) const SECTIONS: [(&str, &[&str]); 10] = [
         &[
             "dir",
             "storage_options",
+            "save",
             "interval",
             "every_files",
             "keep",

@@ -15,6 +15,32 @@ const INTERVALS: RangeInclusive<Duration> = Duration::from_secs(30)..=Duration::
 const ARCHIVE_INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3_600);
 const MAX_KEEP: u32 = 10_000;
 
+/// When snapshots are made that nobody asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SaveMode {
+    /// Every `interval`.
+    #[default]
+    Periodic,
+    /// As soon as the log has entries that the newest one does not hold, one after the other.
+    Immediate,
+    /// Never: all are asked for.
+    Manual,
+}
+
+impl SaveMode {
+    const WORDS: [(&'static str, Self); 3] =
+        [("periodic", Self::Periodic), ("immediate", Self::Immediate), ("manual", Self::Manual)];
+
+    /// The word in the config.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Periodic => "periodic",
+            Self::Immediate => "immediate",
+            Self::Manual => "manual",
+        }
+    }
+}
+
 /// Snapshots, and the log between them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SnapshotsConfig {
@@ -22,10 +48,12 @@ pub struct SnapshotsConfig {
     pub dir: Option<String>,
     /// How an object store is reached.
     pub storage: StorageConfig,
+    /// When they are made by themselves; periodically. The log between them is archived in every mode.
+    pub save: SaveMode,
     /// How long after one snapshot was begun the next one is; 300 s, at least 30 s. None is made while the first member
-    /// does not serve.
+    /// does not serve. Of the periodic mode alone.
     pub interval: Duration,
-    /// `mainstay index` asks for a snapshot after so many files; 100, and 0 for never.
+    /// `mainstay index` asks for a snapshot after so many files; 100, and 0 for never. It never does in the manual mode.
     pub every_files: u32,
     /// How many of the newest stay, at least two; 7.
     pub keep: u32,
@@ -51,6 +79,7 @@ impl Default for SnapshotsConfig {
         Self {
             dir: None,
             storage: StorageConfig::default(),
+            save: SaveMode::Periodic,
             interval: Duration::from_secs(300),
             every_files: 100,
             keep: 7,
@@ -65,6 +94,14 @@ impl Default for SnapshotsConfig {
 }
 
 impl SnapshotsConfig {
+    /// After how many changed files a command that writes many asks for a snapshot; 0 for never.
+    pub fn asked_after(&self) -> u32 {
+        match (&self.dir, self.save) {
+            (None, _) | (_, SaveMode::Manual) => 0,
+            (Some(_), SaveMode::Periodic | SaveMode::Immediate) => self.every_files,
+        }
+    }
+
     /// What is wrong if snapshots are wanted and not compiled in.
     pub(super) fn check_feature(&self) -> Option<Problem> {
         let dir = self.dir.as_deref()?;
@@ -89,6 +126,7 @@ impl SnapshotsConfig {
 pub(super) fn read(section: &mut Section<'_>, snapshots: &mut SnapshotsConfig) {
     snapshots.dir = section.text("dir");
     snapshots.storage = storage::read(section.section(storage::SECTION));
+    section.word("save", &SaveMode::WORDS, &mut snapshots.save);
     section.duration("interval", &mut snapshots.interval);
     section.count("every_files", &mut snapshots.every_files);
     section.count("keep", &mut snapshots.keep);
@@ -104,6 +142,7 @@ pub(super) fn write(snapshots: &SnapshotsConfig, out: &mut Text) {
     if let Some(dir) = &snapshots.dir {
         out.key("dir", quoted(dir));
     }
+    out.key("save", quoted(snapshots.save.as_str()));
     out.key("interval", quoted(&duration_text(snapshots.interval)));
     out.key("every_files", snapshots.every_files);
     out.key("keep", snapshots.keep);
@@ -157,6 +196,7 @@ pub(super) fn check(snapshots: &SnapshotsConfig) -> Vec<Problem> {
 #[cfg(test)]
 mod tests {
     use super::super::Config;
+    use super::SaveMode;
 
     const TIER: &str = "[tier]\nmembers = [\"a\"]\n[members.a]\nbackend = \"memory\"\n[snapshots]\n";
 
@@ -170,6 +210,25 @@ mod tests {
         let config = Config::from_toml(&text).unwrap();
         assert_eq!((config.snapshots.keep, config.snapshots.dir.as_deref()), (3, Some("s3://bucket/x")));
         assert_eq!(Config::from_toml(&config.to_toml()).unwrap(), config);
+    }
+
+    #[test]
+    fn when_they_are_made_is_one_of_three_words() {
+        for (word, mode, asked) in [
+            ("periodic", SaveMode::Periodic, 5),
+            ("immediate", SaveMode::Immediate, 5),
+            ("manual", SaveMode::Manual, 0),
+        ] {
+            let text = format!("{TIER}dir = \"x\"\nevery_files = 5\nsave = \"{word}\"\n");
+            let config = Config::from_toml(&text).unwrap();
+            assert_eq!((config.snapshots.save, config.snapshots.asked_after()), (mode, asked));
+            assert_eq!(Config::from_toml(&config.to_toml()).unwrap(), config);
+        }
+        assert_eq!(Config::from_toml(TIER).unwrap().snapshots.save, SaveMode::Periodic);
+        let error = Config::from_toml(&format!("{TIER}save = \"always\"\n")).unwrap_err().to_string();
+        for part in ["snapshots.save", "\"periodic\", \"immediate\", \"manual\"", "\"always\""] {
+            assert!(error.contains(part), "{error}");
+        }
     }
 
     #[test]

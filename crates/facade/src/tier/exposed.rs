@@ -6,9 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use mainstay_core::conformance::ModelStore;
 use mainstay_core::{
-    Capabilities, CollectionInfo, CollectionName, CollectionRef, Context, Durability, Fields, Filter,
-    GuardOptions, Guarded, Hit, PointId, Position, Record, RestoreStep, Result, Run, ScrollPage, ScrollQuery,
-    SearchQuery, VectorStore,
+    Capabilities, CollectionInfo, CollectionName, CollectionRef, Context, Durability, Error, ErrorKind,
+    Fields, Filter, GuardOptions, Guarded, Hit, PointId, Position, Record, RestoreStep, Result, Run,
+    ScrollPage, ScrollQuery, SearchQuery, VectorStore,
 };
 use parking_lot::Mutex;
 use std::time::Duration;
@@ -39,6 +39,8 @@ pub(super) struct Exposed {
     door: RwLock<()>,
     search: Mutex<Search>,
     apply_takes: Mutex<Duration>,
+    prepare: Mutex<(Duration, Option<ErrorKind>)>,
+    calls: Mutex<Vec<&'static str>>,
 }
 
 impl Exposed {
@@ -49,6 +51,8 @@ impl Exposed {
             door: RwLock::new(()),
             search: Mutex::default(),
             apply_takes: Mutex::default(),
+            prepare: Mutex::default(),
+            calls: Mutex::default(),
         })
     }
 
@@ -64,6 +68,18 @@ impl Exposed {
 
     pub fn apply_takes(&self, time: Duration) {
         *self.apply_takes.lock() = time;
+    }
+
+    /// Before a snapshot the store is busy for so long, and this may come of it.
+    #[cfg(feature = "snapshots")]
+    pub fn prepare_takes(&self, time: Duration, failure: Option<ErrorKind>) {
+        *self.prepare.lock() = (time, failure);
+    }
+
+    /// The calls of a snapshot so far, in order.
+    #[cfg(feature = "snapshots")]
+    pub fn calls(&self) -> Vec<&'static str> {
+        self.calls.lock().clone()
     }
 
     /// Everything that the store holds.
@@ -159,6 +175,7 @@ impl VectorStore for Exposed {
     }
 
     async fn scroll(&self, cx: &Context, name: &CollectionName, query: &ScrollQuery) -> Result<ScrollPage> {
+        self.calls.lock().push("scroll");
         let _open = self.door.read().await;
         tokio::task::yield_now().await;
         self.model.scroll(cx, name, query).await
@@ -180,6 +197,14 @@ impl VectorStore for Exposed {
 
     async fn close(&self, cx: &Context) -> Result<()> {
         self.model.close(cx).await
+    }
+
+    async fn prepare_snapshot(&self, _: &Context) -> Result<()> {
+        self.calls.lock().push("prepare");
+        let (time, failure) = *self.prepare.lock();
+        tokio::time::sleep(time).await;
+        self.calls.lock().push("prepared");
+        failure.map_or(Ok(()), |kind| Err(Error::new(kind, "the store cannot be prepared")))
     }
 
     fn memory_bytes(&self) -> Option<u64> {

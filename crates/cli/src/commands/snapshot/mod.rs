@@ -19,7 +19,7 @@ use mainstay::snapshot::prune::{PruneOptions, Pruned, prune};
 use mainstay::snapshot::repository::Listed;
 use mainstay::snapshot::verify::{Verified, verify};
 use mainstay::snapshot::{Manifest, Repository, SnapshotId};
-use mainstay::{Config, Error, Lsn, Result, Tier};
+use mainstay::{CollectionName, Config, Error, Lsn, Result, Tier};
 use mainstay_cli::place::Place;
 use mainstay_core::Context;
 use serde_json::{Value, json};
@@ -228,7 +228,12 @@ async fn bring_back(config: &Config, args: RestoreArgs, output: Output) -> Resul
         None | Some("latest") => None,
         Some(id) => Some(SnapshotId::parse(id)?),
     };
-    let options = RestoreOptions { snapshot, until, replace: args.replace, dry_run: args.dry_run };
+    let collections = match args.collections.as_slice() {
+        [] => None,
+        names => Some(names.iter().map(|name| CollectionName::new(name)).collect::<Result<_>>()?),
+    };
+    let options =
+        RestoreOptions { snapshot, until, collections, replace: args.replace, dry_run: args.dry_run };
     let restored = match &args.into {
         None => restore(config, options).await?,
         Some(place) => {
@@ -243,11 +248,11 @@ async fn bring_back(config: &Config, args: RestoreArgs, output: Output) -> Resul
             restored
         }
     };
-    output.print(&restored_json(&restored, args.dry_run), || restored_text(&restored, &args));
+    output.print(&restored_json(&restored, &args), || restored_text(&restored, &args));
     Ok(())
 }
 
-fn restored_json(restored: &Restored, dry_run: bool) -> Value {
+fn restored_json(restored: &Restored, args: &RestoreArgs) -> Value {
     let passed: Vec<_> =
         restored.passed_over.iter().map(|(id, why)| json!({ "id": id.to_string(), "why": why })).collect();
     json!({
@@ -262,7 +267,8 @@ fn restored_json(restored: &Restored, dry_run: bool) -> Value {
         "collections": restored.collections,
         "points": restored.points,
         "replaced": restored.replaced.as_ref().map(|path| path.display().to_string()),
-        "dry_run": dry_run,
+        "dry_run": args.dry_run,
+        "only": (!args.collections.is_empty()).then_some(&args.collections),
     })
 }
 
@@ -278,6 +284,13 @@ fn restored_text(restored: &Restored, args: &RestoreArgs) -> String {
         "{verb} snapshot {} ({} points of {} collections){entries}",
         restored.snapshot, restored.points, restored.collections
     ));
+    if !args.collections.is_empty() {
+        let verb = if args.dry_run { "would hold" } else { "holds" };
+        let names = args.collections.join(", ");
+        lines.push(format!(
+            "the store {verb} only {names}, and no tier takes it for a member that has caught up"
+        ));
+    }
     if let Some(time) = restored.written_by {
         lines.push(format!(
             "everything archived by {} is in it; what was written later is not",
@@ -324,7 +337,7 @@ async fn diff(
 }
 
 fn diff_json(found: &SnapshotDiff) -> Value {
-    let names = |names: &std::collections::BTreeSet<mainstay::CollectionName>| {
+    let names = |names: &std::collections::BTreeSet<CollectionName>| {
         names.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     let ids = |ids: &[mainstay::PointId]| {

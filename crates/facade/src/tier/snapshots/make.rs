@@ -1,9 +1,9 @@
-//! A snapshot now and then.
+//! A snapshot now and then, or after each write, or when it is asked for.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_core::{Error, ErrorKind, Result, VectorStore};
+use mainstay_core::{Context, Error, ErrorKind, Lsn, Result, VectorStore};
 use mainstay_snapshot::manifest::{Manifest, Source};
 use mainstay_snapshot::prune::{Keep, PruneOptions, prune};
 use mainstay_snapshot::repository::Listed;
@@ -11,11 +11,11 @@ use mainstay_snapshot::take::{TakeOptions, Written, take};
 use mainstay_snapshot::verify::read_back;
 use mainstay_snapshot::{Repository, SnapshotId};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Newest, Snapshots};
 use crate::answer::MemberName;
-use crate::config::SnapshotsConfig;
+use crate::config::{SaveMode, SnapshotsConfig};
 use crate::tier::member::Member;
 use crate::tier::read::closing as closed;
 use crate::tier::status::SnapshotReport;
@@ -27,11 +27,17 @@ const GRACE: Duration = Duration::from_secs(24 * 3_600);
 const RETRY: Duration = Duration::from_secs(60);
 /// How often it is looked whether the first member serves again.
 const NOT_NOW: Duration = Duration::from_secs(1);
+/// Snapshots that follow writes are at least so long apart, and at least as long as the last one took: making them takes
+/// at most half of the time.
+const PAUSE: Duration = Duration::from_secs(1);
+/// A store may put itself in order for so long before it is read.
+const PREPARE: Duration = Duration::from_secs(120);
 
 /// Makes snapshots until the tier closes.
 pub(crate) async fn run(shared: Arc<Shared>, snapshots: Arc<Snapshots>, mut closing: watch::Receiver<bool>) {
     let mut wait = Duration::ZERO;
     let mut looked = false;
+    let mode = snapshots.config.save;
     loop {
         tokio::select! {
             biased;
@@ -46,7 +52,15 @@ pub(crate) async fn run(shared: Arc<Shared>, snapshots: Arc<Snapshots>, mut clos
                 looking = snapshots.look() => looking,
             };
             match looking {
-                Ok(since) => (looked, wait) = (true, interval.saturating_sub(since.unwrap_or(interval))),
+                Ok(since) => {
+                    looked = true;
+                    wait = match mode {
+                        SaveMode::Periodic => interval.saturating_sub(since.unwrap_or(interval)),
+                        SaveMode::Immediate => Duration::ZERO,
+                        // What there is is known, and what is asked for is made without this task.
+                        SaveMode::Manual => return,
+                    };
+                }
                 Err(error) => {
                     snapshots.failed(&shared, &error);
                     wait = RETRY.min(interval);
@@ -54,11 +68,18 @@ pub(crate) async fn run(shared: Arc<Shared>, snapshots: Arc<Snapshots>, mut clos
             }
             continue;
         }
-        if !is_due(&shared) {
+        if mode == SaveMode::Immediate {
+            tokio::select! {
+                biased;
+                () = until_closing(&mut closing) => return,
+                () = until_written(&shared, &snapshots) => {}
+            }
+        } else if !may_be_made(&shared) {
             wait = NOT_NOW;
             continue;
         }
         wait = match make(&shared, &snapshots).await {
+            Ok(_) if mode == SaveMode::Immediate => Duration::ZERO,
             Ok(_) => interval,
             Err(_) if shared.is_closing() => return,
             Err(_) => RETRY.min(interval),
@@ -66,9 +87,23 @@ pub(crate) async fn run(shared: Arc<Shared>, snapshots: Arc<Snapshots>, mut clos
     }
 }
 
-/// Whether a snapshot that nobody asked for is made now: only while the first member serves.
-fn is_due(shared: &Shared) -> bool {
+/// Whether a snapshot that nobody asked for may be made now: only while the first member serves.
+fn may_be_made(shared: &Shared) -> bool {
     route::active(&shared.views()) == Some(0) && source(shared).is_ok()
+}
+
+/// Waits until a snapshot would hold what the newest one does not, and may be made.
+async fn until_written(shared: &Shared, snapshots: &Snapshots) {
+    let mut members = shared.follow_members();
+    loop {
+        sleep_until(snapshots.rests_until()).await;
+        match source(shared) {
+            // The member that is read is what matters: it may be a moment behind the end of the log.
+            Ok(source) if snapshots.has(source.cursor()) => members.changed().await,
+            Ok(_) if may_be_made(shared) && snapshots.making.available_permits() > 0 => return,
+            _ => sleep(NOT_NOW).await,
+        }
+    }
 }
 
 /// Makes a snapshot now, or when the one that is under way is done.
@@ -76,7 +111,10 @@ pub(crate) async fn make(shared: &Shared, snapshots: &Snapshots) -> Result<Snaps
     let mut closing = shared.closing.clone();
     let made = async {
         let _one = snapshots.begin().await;
-        snapshots.make(shared).await
+        let began = Instant::now();
+        let made = snapshots.make(shared).await;
+        snapshots.state.lock().rests_until = Some(Instant::now() + began.elapsed().max(PAUSE));
+        made
     };
     let made = tokio::select! {
         made = made => made,
@@ -127,8 +165,21 @@ impl Snapshots {
 
     fn note_newest(&self, manifest: &Manifest) {
         let (points, bytes) = (manifest.points(), manifest.bytes());
-        let newest = Newest { id: manifest.id, to: manifest.to.lsn, points, bytes };
+        let newest = Newest { id: manifest.id, from: manifest.from, to: manifest.to.lsn, points, bytes };
         self.state.lock().newest = Some(newest);
+    }
+
+    /// Whether the newest snapshot holds everything up to this entry by itself, without a replay. One from before a restore
+    /// does not count: what it holds may have been left out.
+    fn has(&self, lsn: Lsn) -> bool {
+        let state = self.state.lock();
+        let newest = state.newest.as_ref().filter(|newest| newest.from.log == self.log.identity());
+        newest.map_or(Lsn::ZERO, |newest| newest.from.lsn) >= lsn
+    }
+
+    /// Until when no snapshot is made that nobody asked for, because one has just been made.
+    fn rests_until(&self) -> Instant {
+        self.state.lock().rests_until.unwrap_or_else(Instant::now)
     }
 
     /// Reads a snapshot of this log back, but for the files that were read back before; `None` if it is of another log,
@@ -201,6 +252,9 @@ impl Snapshots {
 
     async fn take(&self, repository: &Repository, source: &Member) -> Result<(Manifest, Written)> {
         let log = &*self.log;
+        if let Err(error) = source.store().prepare_snapshot(&Context::within(PREPARE)).await {
+            tracing::warn!(member = %source.name(), %error, "the member is read as it is");
+        }
         // Held before the position is read, so that the cut cannot pass it in between.
         let hold = log.hold(log.checkpoint().position.lsn);
         let setbacks = source.setbacks();

@@ -3,16 +3,17 @@
 //! | module | idea |
 //! |---|---|
 //! | `archive` | the log's entries into the repository, every moment |
-//! | `make` | a snapshot now and then: taken, verified, pruned |
+//! | `make` | a snapshot now and then, or after writes, or on request: taken, verified, pruned |
 //! | `recover` | a snapshot into a member that lost what it held |
 //!
 //! # Data flow
 //!
 //! *Archive*: entries after the last archived one are read from the log, which is synced first so that the archive never
-//! holds what the log may lose, and written as a segment. *Snapshot*: a member that has caught up is read while it moves
-//! from entry `from` to entry `to`; the log up to `to` is archived before the manifest is written, so that a snapshot never
-//! needs a log that is gone. It is then read back, and old ones are pruned. The log is cut only up to the second-newest
-//! snapshot that was read back well: one that turns out to be damaged costs nothing.
+//! holds what the log may lose, and written as a segment. *Snapshot*: a member that has caught up does first what it has
+//! put off, such as the rebuild of what is half deleted. Then it is read while it moves from entry `from` to entry `to`; the
+//! log up to `to` is archived before the manifest is written, so that a snapshot never needs a log that is gone. It is then
+//! read back, and old ones are pruned. The log is cut only up to the second-newest snapshot that was read back well: one
+//! that turns out to be damaged costs nothing.
 //!
 //! # Failure cases
 //!
@@ -28,17 +29,24 @@
 
 mod archive;
 mod make;
+#[cfg(test)]
+#[cfg(feature = "memory")]
+mod part_tests;
 mod recover;
+#[cfg(test)]
+#[cfg(feature = "memory")]
+mod tests;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use chrono::Utc;
-use mainstay_core::{Lsn, Result};
+use mainstay_core::{Lsn, Position, Result};
 use mainstay_snapshot::place::PlaceOptions;
 use mainstay_snapshot::{ContentHash, Repository, SnapshotId};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
 
 pub(crate) use archive::run as run_archive;
 pub(crate) use make::{make, prune_options, run};
@@ -73,6 +81,8 @@ struct State {
     /// Files that were read back well by this process.
     good_files: HashSet<ContentHash>,
     newest: Option<Newest>,
+    /// When the next one may follow the last one.
+    rests_until: Option<Instant>,
     last_error: Option<String>,
     made: u64,
     failed: u64,
@@ -81,6 +91,7 @@ struct State {
 #[derive(Clone, Debug)]
 struct Newest {
     id: SnapshotId,
+    from: Position,
     to: Lsn,
     points: u64,
     bytes: u64,

@@ -1,0 +1,235 @@
+//! When snapshots are made, under tokio's paused clock.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_core::{Durability, ErrorKind, Lsn};
+use mainstay_snapshot::Repository;
+use mainstay_snapshot::place::PlaceOptions;
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use crate::config::{SaveMode, SnapshotsConfig};
+use crate::log::{Log, MemoryLog};
+use crate::tier::exposed::Exposed;
+use crate::tier::status::SnapshotsStatus;
+use crate::tier::tests::{Double, MINUTE, docs, point, spec, store, tier_of};
+use crate::tier::{Tier, TierOptions};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const SECOND: Duration = Duration::from_secs(1);
+
+pub(super) fn options(directory: &Path, save: SaveMode) -> TierOptions {
+    let dir = Some(directory.join("snapshots").to_string_lossy().into_owned());
+    TierOptions {
+        snapshots: SnapshotsConfig { dir, save, ..SnapshotsConfig::default() },
+        ..TierOptions::default()
+    }
+}
+
+struct Saved {
+    tier: Tier,
+    primary: Double,
+    directory: TempDir,
+}
+
+impl Saved {
+    async fn new(save: SaveMode) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (log, primary, standby) = (Arc::new(MemoryLog::default()), store(1), store(2));
+        let tier = tier_of(options(directory.path(), save), &log, &[&primary, &standby]).await;
+        Self { tier, primary, directory }
+    }
+
+    fn status(&self) -> SnapshotsStatus {
+        self.tier.status().snapshots.unwrap()
+    }
+
+    fn made(&self) -> u64 {
+        self.status().made
+    }
+
+    async fn write(&self, id: u64) {
+        self.tier.upsert(&docs(), vec![point(id, 0.5)]).await.unwrap();
+    }
+
+    /// The entry up to which the newest snapshot holds everything by itself.
+    async fn newest_holds(&self) -> Lsn {
+        let place = self.directory.path().join("snapshots");
+        let repository = Repository::open(place.to_str().unwrap(), &PlaceOptions::default()).await.unwrap();
+        let newest = repository.snapshots().await.unwrap().pop().unwrap();
+        repository.manifest(newest).await.unwrap().from.lsn
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_immediate_snapshot_follows_a_write_and_none_is_made_while_nothing_is_written() {
+    let saved = Saved::new(SaveMode::Immediate).await;
+    sleep(HOUR).await;
+    assert_eq!(saved.made(), 0);
+    saved.tier.create_collection(spec()).await.unwrap();
+    for id in 0..3 {
+        let before = saved.made();
+        saved.write(id).await;
+        sleep(10 * SECOND).await;
+        assert!(saved.made() > before);
+        assert_eq!(saved.newest_holds().await, saved.tier.status().log.last);
+        let made = saved.made();
+        sleep(HOUR).await;
+        assert_eq!(saved.made(), made);
+    }
+    saved.tier.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn immediate_snapshots_leave_a_pause_between_them_however_much_is_written() {
+    let saved = Saved::new(SaveMode::Immediate).await;
+    saved.tier.create_collection(spec()).await.unwrap();
+    sleep(MINUTE).await;
+    let before = saved.made();
+    for id in 0..300 {
+        saved.write(id).await;
+        sleep(SECOND / 10).await;
+    }
+    let made = saved.made() - before;
+    assert!((15..=31).contains(&made), "{made} in 30 s");
+    sleep(MINUTE).await;
+    assert_eq!(saved.newest_holds().await, saved.tier.status().log.last);
+    saved.tier.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn making_immediate_snapshots_takes_at_most_half_of_the_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, store) = (Arc::new(MemoryLog::default()), Exposed::new(Durability::Volatile));
+    store.prepare_takes(10 * SECOND, None);
+    let options = options(directory.path(), SaveMode::Immediate);
+    let tier = Tier::assemble(options, log as Arc<dyn Log>, vec![store.member("only")]).await.unwrap();
+    tier.create_collection(spec()).await.unwrap();
+    let made = || tier.status().snapshots.unwrap().made;
+    for id in 0..200 {
+        tier.upsert(&docs(), vec![point(id, 0.5)]).await.unwrap();
+        sleep(SECOND).await;
+    }
+    // Ten seconds each, and ten seconds between them.
+    assert!((8..=10).contains(&made()), "{}", made());
+    // One that is asked for counts too: the next one leaves it as long a pause.
+    tier.snapshot().await.unwrap();
+    let asked = made();
+    tier.upsert(&docs(), vec![point(1, 0.7)]).await.unwrap();
+    sleep(19 * SECOND).await;
+    assert_eq!(made(), asked);
+    sleep(2 * SECOND).await;
+    assert_eq!(made(), asked + 1);
+    tier.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_immediate_snapshot_waits_until_the_first_member_serves() {
+    let saved = Saved::new(SaveMode::Immediate).await;
+    saved.tier.create_collection(spec()).await.unwrap();
+    sleep(MINUTE).await;
+    let before = saved.made();
+    saved.primary.set_down(true);
+    sleep(MINUTE).await;
+    saved.write(1).await;
+    sleep(HOUR).await;
+    assert_eq!(saved.made(), before);
+    saved.primary.set_down(false);
+    sleep(HOUR).await;
+    assert_eq!(saved.made(), before + 1);
+    assert_eq!(saved.newest_holds().await, saved.tier.status().log.last);
+    saved.tier.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_immediate_snapshot_that_fails_is_tried_again_now_and_then_without_another_write() {
+    let saved = Saved::new(SaveMode::Immediate).await;
+    saved.tier.create_collection(spec()).await.unwrap();
+    sleep(MINUTE).await;
+    let before = saved.made();
+    let place = saved.directory.path().join("snapshots");
+    std::fs::remove_dir_all(&place).unwrap();
+    std::fs::write(&place, "a file").unwrap();
+    saved.write(1).await;
+    sleep(10 * MINUTE).await;
+    let status = saved.status();
+    assert!(status.made == before && (5..=11).contains(&status.failed), "{status:?}");
+    std::fs::remove_file(&place).unwrap();
+    sleep(2 * MINUTE).await;
+    assert_eq!(saved.status().last_error, None);
+    assert_eq!(saved.newest_holds().await, saved.tier.status().log.last);
+    saved.tier.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn manual_snapshots_are_made_on_demand_alone_and_the_archive_goes_on() {
+    let saved = Saved::new(SaveMode::Manual).await;
+    saved.tier.create_collection(spec()).await.unwrap();
+    for made in 0..3 {
+        saved.write(made).await;
+        sleep(HOUR).await;
+        let status = saved.status();
+        assert_eq!((status.made, status.archived), (made, Some(saved.tier.status().log.last)));
+        saved.tier.snapshot().await.unwrap();
+    }
+    assert_eq!((saved.made(), saved.status().good), (3, 3));
+    saved.tier.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manual_tier_that_is_opened_again_knows_the_snapshots_that_there_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, primary) = (Arc::new(MemoryLog::default()), store(1));
+    for made in 0..2 {
+        let tier = tier_of(options(directory.path(), SaveMode::Manual), &log, &[&primary]).await;
+        sleep(HOUR).await;
+        let status = tier.status().snapshots.unwrap();
+        assert_eq!((status.made, status.good, status.newest.is_some()), (0, made, made > 0));
+        tier.snapshot().await.unwrap();
+        drop(tier);
+        sleep(MINUTE).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn periodic_snapshots_are_made_every_interval_whatever_is_written() {
+    let saved = Saved::new(SaveMode::Periodic).await;
+    saved.tier.create_collection(spec()).await.unwrap();
+    sleep(MINUTE).await;
+    assert_eq!(saved.made(), 1);
+    for id in 0..10 {
+        saved.write(id).await;
+        sleep(20 * SECOND).await;
+    }
+    assert_eq!(saved.made(), 1);
+    for made in 2..5 {
+        sleep(5 * MINUTE).await;
+        assert_eq!(saved.made(), made);
+    }
+    saved.tier.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_puts_itself_in_order_before_it_is_read_and_costs_no_snapshot_if_it_cannot() {
+    for (takes, failure, whole) in [
+        (SECOND, None, true),
+        (SECOND, Some(ErrorKind::Internal), true),
+        // Longer than it may: it is read as it is.
+        (24 * HOUR, None, false),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let (log, store) = (Arc::new(MemoryLog::default()), Exposed::new(Durability::Volatile));
+        store.prepare_takes(takes, failure);
+        let options = options(directory.path(), SaveMode::Manual);
+        let tier = Tier::assemble(options, log as Arc<dyn Log>, vec![store.member("only")]).await.unwrap();
+        tier.create_collection(spec()).await.unwrap();
+        tier.upsert(&docs(), (0..10).map(|id| point(id, 0.5)).collect()).await.unwrap();
+        let report = tier.snapshot().await.unwrap();
+        assert!(report.points == 10 && report.took < HOUR, "{report:?}");
+        let calls: &[_] = if whole { &["prepare", "prepared", "scroll"] } else { &["prepare", "scroll"] };
+        assert_eq!(store.calls(), calls);
+        tier.close().await.unwrap();
+    }
+}
