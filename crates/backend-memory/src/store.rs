@@ -75,14 +75,17 @@ impl MemoryStore {
         *self.inner.rebuilding.borrow() > 0
     }
 
-    /// Starts a rebuild of every collection that wants one and has the room, unless some are under way.
-    fn start_rebuilds(&self) {
+    /// Starts a rebuild of every collection that wants one and has the room, unless some are under way. Answers whether it
+    /// started any.
+    fn start_rebuilds(&self) -> bool {
         let mut rebuilds = self.rebuilds.lock();
         while rebuilds.try_join_next().is_some() {}
         if *self.inner.rebuilding.borrow() > 0 || self.inner.closed.load(Ordering::Relaxed) {
-            return;
+            return false;
         }
-        for collection in self.inner.room.rebuilds(&self.inner.options, &self.inner.all()) {
+        let due = self.inner.room.rebuilds(&self.inner.options, &self.inner.all());
+        let starts_any = !due.is_empty();
+        for collection in due {
             let inner = Arc::clone(&self.inner);
             let running = Running::new(&inner);
             rebuilds.spawn_blocking(move || {
@@ -93,6 +96,7 @@ impl MemoryStore {
                 }
             });
         }
+        starts_any
     }
 
     /// Waits until no rebuild is under way.
@@ -463,8 +467,7 @@ impl VectorStore for MemoryStore {
         self.rebuilds_ended(cx).await?;
         // One that there is no room for beside another comes in a later round, and one that fails is not tried for ever.
         for _ in 0..self.inner.all().len() {
-            self.start_rebuilds();
-            if !self.is_rebuilding() {
+            if !self.start_rebuilds() {
                 break;
             }
             self.rebuilds_ended(cx).await?;
