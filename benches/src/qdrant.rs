@@ -1,6 +1,6 @@
 //! A tier over a Qdrant server beside the bare client, and the answers of Qdrant beside those of memory.
 //!
-//! The server is that of `MAINSTAY_TEST_QDRANT_URL`, whose collections `bench` and `bare` are replaced, or the stand-in
+//! The server is that of `MAINSTAY_TEST_QDRANT_URL`, whose collections `bench`, `bare`, `imported` and `imported-bare` are replaced, or the stand-in
 //! in this process.
 
 use std::time::{Duration, Instant};
@@ -27,8 +27,10 @@ const ROUNDS: usize = 5;
 const SEARCHES: usize = 100;
 /// Points in one upsert.
 const BATCH: usize = 500;
-/// Batches that one side imports in a round.
-const BATCHES: usize = 8;
+/// Where the tier imports.
+const IMPORTED: &str = "imported";
+/// Where the bare client does.
+const IMPORTED_BARE: &str = "imported-bare";
 /// Upserts in flight, on both sides.
 const IN_FLIGHT: usize = 4;
 /// Hits of a search.
@@ -37,7 +39,8 @@ const K: usize = 10;
 /// Measures and answers the figures.
 pub async fn run(data: &Dataset) -> Result<Vec<Figure>> {
     let directory = tempfile::tempdir().map_err(failed)?;
-    let Server { url, client } = Server::start(directory.path(), &["bench", "bare"]).await?;
+    let Server { url, client } =
+        Server::start(directory.path(), &["bench", "bare", IMPORTED, IMPORTED_BARE]).await?;
     let config = |backend: BackendConfig| {
         let mut config = Config::default();
         config.tier.members = vec!["primary".into()];
@@ -56,44 +59,19 @@ pub async fn run(data: &Dataset) -> Result<Vec<Figure>> {
         tier.create_collection(CollectionSpec::dense(name.clone(), data.dimension(), Distance::Cosine))
             .await?;
     }
-    let vectors = VectorParamsBuilder::new(data.dimension() as u64, Measure::Cosine);
-    client
-        .create_collection(CreateCollectionBuilder::new("bare").vectors_config(vectors))
-        .await
-        .map_err(failed)?;
     // What the server builds in the background would be measured with whoever happens to wait then.
-    index(&client, 0).await;
+    index(&client, "bench", 0).await;
+    create(&client, "bare", data.dimension()).await?;
 
-    let (mut through, mut bare) = (Vec::new(), Vec::new());
     let batches: Vec<Batch<'_>> =
         (0_u64..).zip(&data.points).collect::<Vec<_>>().chunks(BATCH).map(<[_]>::to_vec).collect();
-    for round in batches.chunks(BATCHES) {
-        let points: usize = round.iter().map(Vec::len).sum();
-        let start = Instant::now();
-        let upserts = round.iter().map(|batch| {
-            let points = batch.iter().map(|(id, vector)| point(*id, vector)).collect();
-            tier.upsert(&name, points)
-        });
-        futures::stream::iter(upserts).buffer_unordered(IN_FLIGHT).try_collect::<Vec<_>>().await?;
-        through.push(points as f64 / start.elapsed().as_secs_f64());
-        let start = Instant::now();
-        let upserts = round.iter().map(|batch| {
-            let points: Vec<PointStruct> = batch
-                .iter()
-                .map(|(id, vector)| PointStruct::new(*id, (*vector).clone(), foreign_payload(*id)))
-                .collect();
-            client.upsert_points(UpsertPointsBuilder::new("bare", points).wait(true))
-        });
-        let upserts = futures::stream::iter(upserts).buffer_unordered(IN_FLIGHT);
-        upserts.try_collect::<Vec<_>>().await.map_err(failed)?;
-        bare.push(points as f64 / start.elapsed().as_secs_f64());
-        for batch in round {
-            let points = batch.iter().map(|(id, vector)| point(*id, vector)).collect();
-            memory.upsert(&name, points).await?;
-        }
+    let mut figures = vec![import(&tier, &client, data.dimension(), &batches).await?];
+    through_tier(&tier, &name, &batches).await?;
+    through_tier(&memory, &name, &batches).await?;
+    through_client(&client, "bare", &batches).await?;
+    for name in ["bench", "bare"] {
+        index(&client, name, 10_000).await;
     }
-    let mut figures = vec![Figure::of_rounds("qdrant.import", "points per second", &through, &bare)];
-    index(&client, 10_000).await;
     quiet(&client).await?;
 
     let queries: Vec<&Vec<f32>> = data.queries.iter().take(SEARCHES).collect();
@@ -138,6 +116,64 @@ pub async fn run(data: &Dataset) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
+/// `qdrant.import`: all points in bulk into a new collection.
+async fn import(tier: &Tier, client: &Qdrant, dimension: usize, batches: &[Batch<'_>]) -> Result<Figure> {
+    let points = batches.iter().map(Vec::len).sum::<usize>() as f64;
+    let name = CollectionName::new(IMPORTED)?;
+    let (mut through, mut bare) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        // Who comes second finds the machine as the first one left it.
+        for side in [round, round + 1] {
+            if side % 2 == 0 {
+                tier.create_collection(CollectionSpec::dense(name.clone(), dimension, Distance::Cosine))
+                    .await?;
+                index(client, IMPORTED, 0).await;
+                let start = Instant::now();
+                through_tier(tier, &name, batches).await?;
+                through.push(points / start.elapsed().as_secs_f64());
+                tier.drop_collection(&name).await?;
+            } else {
+                create(client, IMPORTED_BARE, dimension).await?;
+                let start = Instant::now();
+                through_client(client, IMPORTED_BARE, batches).await?;
+                bare.push(points / start.elapsed().as_secs_f64());
+                client.delete_collection(IMPORTED_BARE).await.map_err(failed)?;
+            }
+        }
+    }
+    Ok(Figure::of_rounds("qdrant.import", "points per second", &through, &bare))
+}
+
+async fn through_tier(tier: &Tier, name: &CollectionName, batches: &[Batch<'_>]) -> Result<()> {
+    let upserts = batches.iter().map(|batch| {
+        let points = batch.iter().map(|(id, vector)| point(*id, vector)).collect();
+        tier.upsert(name, points)
+    });
+    let upserts = futures::stream::iter(upserts).buffer_unordered(IN_FLIGHT);
+    upserts.try_for_each(|_| async { Ok(()) }).await
+}
+
+async fn through_client(client: &Qdrant, name: &str, batches: &[Batch<'_>]) -> Result<()> {
+    let upserts = batches.iter().map(|batch| {
+        let points: Vec<PointStruct> = batch
+            .iter()
+            .map(|(id, vector)| PointStruct::new(*id, (*vector).clone(), foreign_payload(*id)))
+            .collect();
+        client.upsert_points(UpsertPointsBuilder::new(name, points).wait(true))
+    });
+    let upserts = futures::stream::iter(upserts).buffer_unordered(IN_FLIGHT);
+    upserts.try_for_each(|_| async { Ok(()) }).await.map_err(failed)
+}
+
+/// A collection of the client's own, without a graph for now.
+async fn create(client: &Qdrant, name: &str, dimension: usize) -> Result<()> {
+    let vectors = VectorParamsBuilder::new(dimension as u64, Measure::Cosine);
+    let create = CreateCollectionBuilder::new(name).vectors_config(vectors);
+    client.create_collection(create).await.map_err(failed)?;
+    index(client, name, 0).await;
+    Ok(())
+}
+
 /// Points of one upsert.
 type Batch<'a> = Vec<(u64, &'a Vec<f32>)>;
 
@@ -154,14 +190,11 @@ fn foreign_payload(id: u64) -> qdrant_client::Payload {
     qdrant_client::Payload::try_from(payload(id)).unwrap_or_default()
 }
 
-/// Lets the server build its graphs from so many kilobytes of vectors on, or never.
-async fn index(client: &Qdrant, threshold: u64) {
-    for name in ["bench", "bare"] {
-        let optimizers = OptimizersConfigDiffBuilder::default().indexing_threshold(threshold);
-        let update = UpdateCollectionBuilder::new(name).optimizers_config(optimizers);
-        // The stand-in builds none by itself.
-        let _ = client.update_collection(update).await;
-    }
+/// Lets the server build the graph of a collection from so many kilobytes of vectors on, or never.
+async fn index(client: &Qdrant, name: &str, threshold: u64) {
+    let optimizers = OptimizersConfigDiffBuilder::default().indexing_threshold(threshold);
+    // The stand-in builds none by itself.
+    let _ = client.update_collection(UpdateCollectionBuilder::new(name).optimizers_config(optimizers)).await;
 }
 
 /// Waits until the server has nothing to build any more.
