@@ -391,3 +391,30 @@ async fn the_archived_log_goes_with_the_snapshots_that_need_it() {
     let logs = folder.repository.logs().await.unwrap();
     assert_eq!(logs.iter().map(|log| log.epoch).collect::<Vec<_>>(), [1, 2], "a later epoch is no garbage");
 }
+
+#[tokio::test]
+async fn parts_that_were_left_beside_their_whole_are_removed_when_segments_are_put_together_again() {
+    use crate::segment::{Segment, TimeMark};
+
+    let repository = Repository::in_memory();
+    let log = Script::new(1).position(Lsn::ZERO).log;
+    let whole = |first: u64, last: u64| {
+        let marks = vec![TimeMark { lsn: Lsn(last), time: chrono::DateTime::UNIX_EPOCH }];
+        let entries = (first..=last).map(|lsn| vec![lsn as u8]).collect();
+        Segment { log, first: Lsn(first), marks, entries }
+    };
+    // As if the one that made 1 to 6 of three had been killed before it removed the second and the third.
+    for (first, last) in [(1, 6), (3, 4), (5, 6), (7, 8)] {
+        repository.write_segment(whole(first, last)).await.unwrap();
+    }
+    assert_eq!(repository.merge_segments(log).await.unwrap(), 3);
+    let [one] = repository.segments(log).await.unwrap()[..] else { panic!() };
+    let read = repository.read_segment(log, one).await.unwrap();
+    assert_eq!((read.first, read.entries), (Lsn(1), whole(1, 8).entries));
+
+    // A whole that is damaged is none.
+    let part = repository.write_segment(whole(2, 3)).await.unwrap();
+    repository.write(&layout::segment(log, one), "x".into()).await.unwrap();
+    assert_eq!(repository.merge_segments(log).await.unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(repository.segments(log).await.unwrap(), [one, part]);
+}
