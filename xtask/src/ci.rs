@@ -125,6 +125,7 @@ fn combination(features: &str) -> Result<()> {
         "mainstay-memory",
         "mainstay-qdrant",
         "mainstay-snapshot",
+        "mainstay-test-bucket",
         "xtask",
     ] {
         command.args(["--package", package]);

@@ -8,7 +8,7 @@ use crate::{cargo, simulate};
 
 /// Everything that the workspace has without the C kernels, which change speed alone.
 pub const FEATURES: &str = "mainstay-core/conformance,mainstay-qdrant/server,mainstay-qdrant/edge,mainstay/full,\
-     mainstay-cli/full,mainstay-tests/lance-cloud,mainstay-tests/qdrant";
+     mainstay-cli/full,mainstay-tests/lance-cloud,mainstay-tests/snapshots-cloud,mainstay-tests/qdrant";
 
 /// The test command; what comes after it goes to cargo.
 pub fn command(args: &[String]) -> Result<Command> {

@@ -16,7 +16,8 @@ use crate::layout;
 /// The file that the writer of a directory holds locked.
 const LOCK: &str = "LOCK";
 /// The folders of a repository.
-const FOLDERS: [&str; 5] = [layout::BUCKETS, layout::GARBAGE, layout::LOG, layout::SNAPSHOTS, layout::USES];
+const FOLDERS: [&str; 6] =
+    [layout::BUCKETS, layout::GARBAGE, layout::GRAPHS, layout::LOG, layout::SNAPSHOTS, layout::USES];
 /// The schemes of the object stores.
 pub const SCHEMES: [&str; 3] = ["s3", "gs", "az"];
 

@@ -157,7 +157,13 @@ async fn sweep(
         .iter()
         .filter_map(|mark| Some((ContentHash::parse(mark.location.filename()?)?, mark.last_modified)))
         .collect();
-    for ContentFile { path: file, hash, bytes } in repository.content_files().await? {
+    let files = repository.content_files().await?;
+    let there: BTreeSet<_> = files.iter().map(|file| file.hash).collect();
+    for hash in marked.keys().filter(|hash| !there.contains(hash) && !dry_run) {
+        // Whoever removed the file was stopped before it came to the mark.
+        repository.remove(&layout::garbage(*hash)).await?;
+    }
+    for ContentFile { path: file, hash, bytes } in files {
         let mark = layout::garbage(hash);
         let since = marked.get(&hash).copied();
         if needed.contains(&hash) {
@@ -166,13 +172,12 @@ async fn sweep(
             }
             continue;
         }
+        let is_old = since.is_some_and(|since| age(since) >= grace);
         let due = match since {
             _ if grace.is_zero() => true,
             // Written again since then: somebody is about to need it.
-            Some(since) => {
-                age(since) >= grace && repository.written(&file).await?.is_some_and(|at| at <= since)
-            }
-            None => false,
+            Some(since) if is_old => repository.written(&file).await?.is_some_and(|at| at <= since),
+            _ => false,
         };
         if due {
             pruned.files += 1;
@@ -186,7 +191,8 @@ async fn sweep(
                     repository.remove(&mark).await?;
                 }
             }
-            (false, false) if since.is_none() => repository.write(&mark, Vec::new().into()).await?,
+            // Also in place of a mark from before the file was written again, or the file would stay for ever.
+            (false, false) if since.is_none() || is_old => repository.write(&mark, Vec::new().into()).await?,
             (false, false) => {}
         }
     }

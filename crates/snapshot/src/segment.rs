@@ -7,6 +7,8 @@
 //!
 //! Numbers are big-endian. A mark says that every entry up to its LSN had been written by its time. What an entry is, is the log's to say; each carries a checksum and the hash of the one before.
 
+use std::cmp::Reverse;
+
 use chrono::{DateTime, Utc};
 use mainstay_core::entry::{LogId, LogIdentity};
 use mainstay_core::{Error, ErrorKind, Lsn, Result};
@@ -230,8 +232,8 @@ impl Repository {
         self.remove(&layout::segment(log, name)).await
     }
 
-    /// Puts small segments together, oldest first; the parts are removed when the whole is there. Answers how many files
-    /// there are fewer.
+    /// Puts small segments together, oldest first; the parts are removed when the whole is there, also those that were left
+    /// beside a whole by a process that was killed. Answers how many files there are fewer.
     ///
     /// # Errors
     /// `Corrupt` if a segment is damaged, which then stays as it is; whatever the place runs into.
@@ -242,9 +244,18 @@ impl Repository {
             .iter()
             .filter_map(|file| Some((layout::read_segment(&file.location)?, file.size)))
             .collect();
-        files.sort();
+        // A whole before its parts.
+        files.sort_by_key(|(name, _)| (name.first, Reverse(name.last), name.hash));
         let (mut fewer, mut group, mut bytes): (u64, Vec<SegmentName>, u64) = (0, Vec::new(), 0);
+        let mut widest: Option<SegmentName> = None;
         for (name, size) in files {
+            if let Some(whole) = widest.filter(|widest| widest.last >= name.last) {
+                self.read_segment(log, whole).await?;
+                self.remove(&layout::segment(log, name)).await?;
+                fewer += 1;
+                continue;
+            }
+            widest = Some(name);
             let follows = group.last().is_none_or(|last| last.last.0.checked_add(1) == Some(name.first.0));
             if !follows || bytes + size > MERGED_BYTES {
                 fewer += self.merge(log, &group).await?;

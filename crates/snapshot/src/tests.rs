@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mainstay_core::conformance::{Generator, ModelStore, Script, cx, name, state_of};
 use mainstay_core::entry::LogIdentity;
 use mainstay_core::{CollectionSpec, Distance, ErrorKind, Lsn, Op, Point, RestoreStep, VectorStore};
 use tempfile::TempDir;
 
+use crate::layout::{self, ContentHash};
 use crate::manifest::{Manifest, Source};
 use crate::place::PlaceOptions;
 use crate::prune::{Keep, PruneOptions, prune};
@@ -194,17 +196,52 @@ async fn with_a_grace_time_a_file_goes_only_after_it_was_without_use_for_so_long
     }
     let options =
         |grace| PruneOptions { keep: Keep { last: 2, ..Keep::default() }, grace, ..PruneOptions::default() };
-    let hour = std::time::Duration::from_secs(3_600);
+    let hour = Duration::from_secs(3_600);
     let before = folder.repository.content_files().await.unwrap().len();
     for _ in 0..2 {
         let pruned = prune(&folder.repository, &options(hour)).await.unwrap();
         assert_eq!(pruned.files, 0);
     }
     assert_eq!(folder.repository.content_files().await.unwrap().len(), before);
-    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    let pruned = prune(&folder.repository, &options(std::time::Duration::from_millis(10))).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let pruned = prune(&folder.repository, &options(Duration::from_millis(10))).await.unwrap();
     assert!(pruned.files > 0);
-    assert!(folder.repository.list(&crate::layout::GARBAGE.into()).await.unwrap().is_empty());
+    assert!(folder.repository.list(&layout::GARBAGE.into()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_file_that_was_written_again_after_its_mark_goes_after_another_grace_time() {
+    let (script, _) = many(100);
+    let store = ModelStore::default();
+    script.apply_to(&store).await;
+    let folder = Folder { repository: Repository::in_memory(), ..Folder::new().await };
+    let repository = &folder.repository;
+    folder.take(&store, &script, script.end()).await;
+    let needed = repository.content_files().await.unwrap();
+    let path = layout::bucket(ContentHash::of(b"x"));
+    let prune = async |grace| {
+        let options = PruneOptions { grace: Duration::from_millis(grace), ..PruneOptions::default() };
+        prune(repository, &options).await.unwrap().files
+    };
+    repository.write(&path, "x".into()).await.unwrap();
+    assert_eq!(prune(3_600_000).await, 0);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    repository.write(&path, "x".into()).await.unwrap();
+    assert_eq!(prune(10).await, 0, "somebody may be about to need it");
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(prune(10).await, 1);
+    assert_eq!(repository.content_files().await.unwrap(), needed);
+}
+
+#[tokio::test]
+async fn a_mark_whose_file_is_gone_goes_with_the_next_prune() {
+    let repository = Repository::in_memory();
+    let options = PruneOptions { grace: Duration::from_secs(3_600), ..PruneOptions::default() };
+    repository.write(&layout::garbage(ContentHash::of(b"x")), bytes::Bytes::new()).await.unwrap();
+    prune(&repository, &PruneOptions { dry_run: true, ..options.clone() }).await.unwrap();
+    assert_eq!(repository.list(&layout::GARBAGE.into()).await.unwrap().len(), 1);
+    prune(&repository, &options).await.unwrap();
+    assert_eq!(repository.list(&layout::GARBAGE.into()).await.unwrap().len(), 0);
 }
 
 #[tokio::test]
@@ -218,7 +255,7 @@ async fn a_snapshot_that_is_being_restored_is_not_removed() {
         folder.take(&store, &script, script.end()).await;
     }
     let oldest = folder.repository.snapshots().await.unwrap()[0];
-    let mark = crate::layout::in_use(oldest.id, uuid::Uuid::new_v4());
+    let mark = layout::in_use(oldest.id, uuid::Uuid::new_v4());
     folder.repository.touch(&mark, bytes::Bytes::new()).await.unwrap();
     let options = PruneOptions { keep: Keep { last: 2, ..Keep::default() }, ..PruneOptions::default() };
     let pruned = prune(&folder.repository, &options).await.unwrap();
@@ -275,7 +312,7 @@ async fn a_bucket_that_was_lost_is_written_anew_by_the_next_snapshot() {
     let folder = Folder::new().await;
     let (manifest, _) = folder.take(&store, &script, script.end()).await;
     let lost = manifest.files().next().unwrap();
-    folder.repository.remove(&crate::layout::bucket(lost.hash)).await.unwrap();
+    folder.repository.remove(&layout::bucket(lost.hash)).await.unwrap();
     let (_, written) = folder.take(&store, &script, script.end()).await;
     assert_eq!(written.files, 1);
     for listed in folder.repository.snapshots().await.unwrap() {
@@ -354,4 +391,31 @@ async fn the_archived_log_goes_with_the_snapshots_that_need_it() {
     assert_eq!(prune(&folder.repository, &options).await.unwrap().segments, 1, "the second one is needed");
     let logs = folder.repository.logs().await.unwrap();
     assert_eq!(logs.iter().map(|log| log.epoch).collect::<Vec<_>>(), [1, 2], "a later epoch is no garbage");
+}
+
+#[tokio::test]
+async fn parts_that_were_left_beside_their_whole_are_removed_when_segments_are_put_together_again() {
+    use crate::segment::{Segment, TimeMark};
+
+    let repository = Repository::in_memory();
+    let log = Script::new(1).position(Lsn::ZERO).log;
+    let whole = |first: u64, last: u64| {
+        let marks = vec![TimeMark { lsn: Lsn(last), time: chrono::DateTime::UNIX_EPOCH }];
+        let entries = (first..=last).map(|lsn| vec![lsn as u8]).collect();
+        Segment { log, first: Lsn(first), marks, entries }
+    };
+    // As if the one that made 1 to 6 of three had been killed before it removed the second and the third.
+    for (first, last) in [(1, 6), (3, 4), (5, 6), (7, 8)] {
+        repository.write_segment(whole(first, last)).await.unwrap();
+    }
+    assert_eq!(repository.merge_segments(log).await.unwrap(), 3);
+    let [one] = repository.segments(log).await.unwrap()[..] else { panic!() };
+    let read = repository.read_segment(log, one).await.unwrap();
+    assert_eq!((read.first, read.entries), (Lsn(1), whole(1, 8).entries));
+
+    // A whole that is damaged is none.
+    let part = repository.write_segment(whole(2, 3)).await.unwrap();
+    repository.write(&layout::segment(log, one), "x".into()).await.unwrap();
+    assert_eq!(repository.merge_segments(log).await.unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(repository.segments(log).await.unwrap(), [one, part]);
 }

@@ -13,5 +13,8 @@ mod objects;
 mod qdrant;
 mod snapshot_history;
 mod snapshot_kills;
+#[cfg(feature = "snapshots-cloud")]
+mod snapshot_objects;
 mod snapshot_room;
+mod snapshot_site;
 mod tier;

@@ -93,36 +93,3 @@ async fn random_histories_give_the_state_of_the_model() {
             .await;
     }
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_tier_comes_back_from_snapshots_in_an_object_store() {
-    use mainstay::restore::{RestoreOptions, restore};
-    use mainstay::{Config, Tier};
-
-    let Some(BackendConfig::Lance(place)) = place("snapshots") else { return };
-    let directory = tempfile::tempdir().unwrap();
-    let text = format!(
-        "[tier]\nmembers = [\"a\"]\n[members.a]\nbackend = \"memory\"\n[log]\npath = {:?}\n[snapshots]\ndir = {:?}\n",
-        directory.path().join("log"),
-        place.uri
-    );
-    let config = Config::from_toml(&text).unwrap();
-    let tier = Tier::open(config.clone()).await.unwrap();
-    tier.wait_caught_up(crate::tier::PATIENCE).await.unwrap();
-    let spec = mainstay::CollectionSpec::dense(crate::tier::docs(), 2, mainstay::Distance::Dot);
-    tier.create_collection(spec).await.unwrap();
-    let point = |id: u64| mainstay::Point::new(id, vec![id as f32, 1.0]);
-    tier.upsert(&crate::tier::docs(), (0..500).map(point).collect()).await.unwrap();
-    let first = tier.snapshot().await.unwrap();
-    let second = tier.snapshot().await.unwrap();
-    assert_eq!((first.points, second.new_files), (500, 0));
-    tier.upsert(&crate::tier::docs(), (500..600).map(point).collect()).await.unwrap();
-    let digests = tier.digest("a").await.unwrap();
-    tier.close().await.unwrap();
-    std::fs::remove_dir_all(directory.path().join("log")).unwrap();
-    restore(&config, RestoreOptions::default()).await.unwrap();
-    let tier = Tier::open(config).await.unwrap();
-    tier.wait_caught_up(crate::tier::PATIENCE).await.unwrap();
-    assert_eq!(tier.digest("a").await.unwrap(), digests);
-    tier.close().await.unwrap();
-}

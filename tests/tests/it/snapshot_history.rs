@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use mainstay::restore::{RestoreOptions, restore_store};
 use mainstay::snapshot::Repository;
-use mainstay::snapshot::place::PlaceOptions;
-use mainstay::{CollectionName, CollectionSpec, Config, Distance, Lsn, Point, PointId};
+use mainstay::{CollectionName, CollectionSpec, Distance, Lsn, Point, PointId};
 use mainstay_core::Record;
 use mainstay_core::conformance::{ModelStore, state_of};
 
@@ -16,22 +15,6 @@ pub const WRITERS: u64 = 3;
 pub const IDS: u64 = 40;
 /// How many snapshots stay.
 pub const KEEP: usize = 3;
-
-/// A tier of one member in memory, with snapshots.
-pub fn config(directory: &Path) -> Config {
-    let (log, snapshots) = (directory.join("log"), directory.join("snapshots"));
-    let text = format!(
-        "[tier]\nmembers = [\"a\"]\n[members.a]\nbackend = \"memory\"\n[log]\npath = {log:?}\n\
-         [snapshots]\ndir = {snapshots:?}\nkeep = {KEEP}\narchive_interval = \"100ms\"\n"
-    );
-    Config::from_toml(&text).unwrap()
-}
-
-/// The repository of a directory, with the right to write to it.
-pub async fn repository(directory: &Path) -> Repository {
-    let place = directory.join("snapshots");
-    Repository::open_for_writing(place.to_str().unwrap(), &PlaceOptions::default()).await.unwrap()
-}
 
 /// The collection of a writer.
 pub fn collection(writer: u64) -> CollectionName {

@@ -1,5 +1,6 @@
 //! SIGKILL at random moments while snapshots are made and pruned, the log is archived and put together, and while a tier
-//! is restored: what was complete before is complete after, and the next process finds nothing in its way.
+//! is restored: what was complete before is complete after, and the next process finds nothing in its way. The same with a
+//! bucket is in `snapshot_objects`.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -15,32 +16,32 @@ use mainstay_core::{EntryHash, Record};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::snapshot_history::{
-    History, IDS, KEEP, WRITERS, collection, config, files, point, repository, spec,
-};
+use crate::snapshot_history::{History, IDS, KEEP, WRITERS, collection, point, spec};
+use crate::snapshot_site::{LONG, Site};
 use crate::tier::PATIENCE;
 
-const MAKER: &str = "MAINSTAY_SNAPSHOT_CHILD";
-const RESTORER: &str = "MAINSTAY_RESTORE_CHILD";
 /// The entry up to which every second restore goes.
 const MIDDLE: &str = "MAINSTAY_RESTORE_MIDDLE";
 /// Longest wait after the last line that is waited for, so that kills fall between lines too.
 const JITTER_US: u64 = 30_000;
 
 /// How many times a child is killed: so many, or as `MAINSTAY_TEST_KILLS` says.
-fn kills(default: u64) -> u64 {
+pub fn kills(default: u64) -> u64 {
     std::env::var("MAINSTAY_TEST_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(default)
 }
 
 /// Starts this test binary as a child, kills it at some moment after so many lines, and passes on what it said.
-fn run_and_kill(test: &str, set: &[(&str, &str)], lines: u64, jitter: Duration, mut hear: impl FnMut(&str)) {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
-        .envs(set.iter().copied())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+fn run_and_kill(
+    test: &str,
+    set: impl FnOnce(&mut Command),
+    lines: u64,
+    jitter: Duration,
+    mut hear: impl FnMut(&str),
+) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).stdout(Stdio::piped()).stderr(Stdio::null());
+    set(&mut command);
+    let mut child = command.spawn().unwrap();
     let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
     for _ in 0..lines {
         hear(&said.next().expect("the child lives").unwrap());
@@ -52,8 +53,8 @@ fn run_and_kill(test: &str, set: &[(&str, &str)], lines: u64, jitter: Duration, 
     child.wait().unwrap();
 }
 
-async fn open(directory: &Path) -> Tier {
-    let tier = Tier::open(config(directory)).await.unwrap();
+async fn open(site: &Site) -> Tier {
+    let tier = Tier::open(site.config()).await.unwrap();
     tier.wait_caught_up(PATIENCE).await.unwrap();
     for writer in 0..WRITERS {
         if tier.collection(&collection(writer)).is_err() {
@@ -73,10 +74,10 @@ async fn held(tier: &Tier, writer: u64) -> Vec<Record> {
 /// was cut does not.
 #[test]
 fn child_that_makes_snapshots_until_it_is_killed() {
-    let Ok(directory) = std::env::var(MAKER) else { return };
+    let Some(site) = Site::of_parent() else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let tier = open(Path::new(&directory)).await;
+        let tier = open(&site).await;
         let start = tier.log_end().0;
         println!("ready .");
         for writer in 0..WRITERS {
@@ -120,42 +121,56 @@ fn child_that_makes_snapshots_until_it_is_killed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn snapshots_survive_sigkill_at_any_moment() {
-    let rounds = kills(40);
     let directory = tempfile::tempdir().unwrap();
-    let directory = directory.path();
-    let mut rng = StdRng::seed_from_u64(11);
+    makers_are_killed(&Site::directory(directory.path()), kills(40), 120, 11).await;
+}
+
+/// Kills processes that make and prune snapshots, one after the other, each before it has said so many lines, and looks
+/// after each at what it left.
+pub async fn makers_are_killed(site: &Site, rounds: u64, most: u64, seed: u64) {
+    let mut rng = StdRng::seed_from_u64(seed);
     let mut history = History::default();
     for round in 0..rounds {
-        let lines = rng.random_range(0..120);
+        let lines = rng.random_range(0..most);
         let jitter = Duration::from_micros(rng.random_range(0..JITTER_US));
         let test = "snapshot_kills::child_that_makes_snapshots_until_it_is_killed";
-        run_and_kill(test, &[(MAKER, directory.to_str().unwrap())], lines, jitter, |line| history.hear(line));
+        run_and_kill(test, |child| site.pass_on(child), lines, jitter, |line| history.hear(line));
         history.close();
-        check(directory, &history, round % 5 == 4).await;
+        site.settle().await;
+        check(site, &history, round % 5 == 4).await;
+        // So that files which nothing has needed for long are removed while the next one runs.
+        site.grow_older(LONG / 4);
     }
-    assert!(history.acks > rounds && history.snapshots.len() as u64 > rounds / 2, "the children did little");
+    let (acks, snapshots) = (history.acks, history.snapshots.len() as u64);
+    assert!(acks > rounds && snapshots > rounds / 2, "the children did little: {acks}, {snapshots}");
 
-    let tier = open(directory).await;
+    let tier = open(site).await;
     let end = tier.log_end();
     for writer in 0..WRITERS {
         let wrong = history.wrong(writer, end, &held(&tier, writer).await);
         assert!(wrong.is_empty(), "{wrong:?}");
     }
+    leave_tidy(site, tier).await;
+    let to = history.check_restore(&site.repository().await, RestoreOptions::default()).await;
+    assert_eq!(to, end, "a tier that was closed is archived to its end");
+    println!("{rounds} kills, {acks} acks, {snapshots} snapshots");
+}
+
+/// Takes snapshots until the earlier ones are gone, and what only they needed: then nothing of them is left.
+pub async fn leave_tidy(site: &Site, tier: Tier) {
+    for _ in 0..=KEEP {
+        tier.snapshot().await.unwrap();
+    }
+    site.grow_older(LONG);
     tier.snapshot().await.unwrap();
     tier.close().await.unwrap();
-    let to = history.check_restore(&repository(directory).await, RestoreOptions::default()).await;
-    assert_eq!(to, end, "a tier that was closed is archived to its end");
-    println!("{rounds} kills, {} acks, {} snapshots", history.acks, history.snapshots.len());
+    site.check_tidy().await;
 }
 
 /// What is in the repository after a kill, for whoever writes to it next.
-async fn check(directory: &Path, history: &History, thorough: bool) {
-    let repository = repository(directory).await;
-    let litter: Vec<_> = files(&directory.join("snapshots"))
-        .into_iter()
-        .filter(|f| f.to_string_lossy().contains('#'))
-        .collect();
-    assert!(litter.is_empty(), "{litter:?}");
+async fn check(site: &Site, history: &History, thorough: bool) {
+    let repository = site.repository().await;
+    site.check_whole();
     let listed = repository.snapshots().await.unwrap();
     for one in &listed {
         let verified = verify(&repository, *one, &|_, _| {}).await.unwrap();
@@ -180,11 +195,11 @@ async fn check(directory: &Path, history: &History, thorough: bool) {
 /// The process that is killed while it restores, now to an entry in the middle, now to the end.
 #[test]
 fn child_that_restores_until_it_is_killed() {
-    let Ok(directory) = std::env::var(RESTORER) else { return };
+    let Some(site) = Site::of_parent() else { return };
     let middle = Lsn(std::env::var(MIDDLE).unwrap().parse().unwrap());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let config = config(Path::new(&directory));
+        let config = site.config();
         for turn in 0_u64.. {
             let until = if turn % 2 == 0 { Until::Lsn(middle) } else { Until::End };
             let options = RestoreOptions { until, replace: true, ..RestoreOptions::default() };
@@ -197,10 +212,14 @@ fn child_that_restores_until_it_is_killed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_that_is_killed_leaves_the_old_log_or_the_new_one() {
-    let rounds = kills(40);
     let directory = tempfile::tempdir().unwrap();
-    let directory = directory.path();
-    let tier = open(directory).await;
+    restorers_are_killed(&Site::directory(directory.path()), kills(40), 12).await;
+}
+
+/// Kills processes that restore, one after the other, and looks after each at the log.
+pub async fn restorers_are_killed(site: &Site, rounds: u64, seed: u64) {
+    let directory = &site.directory;
+    let tier = open(site).await;
     tier.snapshot().await.unwrap();
     let mut middle = Lsn::ZERO;
     for round in 0..600_u64 {
@@ -223,14 +242,18 @@ async fn a_restore_that_is_killed_leaves_the_old_log_or_the_new_one() {
     let mut epoch = log.identity().epoch;
     log.close().await.unwrap();
 
-    let mut rng = StdRng::seed_from_u64(12);
+    let mut rng = StdRng::seed_from_u64(seed);
     let mut replacements = 0;
     for round in 0..rounds {
         let lines = rng.random_range(0..12);
         let jitter = Duration::from_micros(rng.random_range(0..JITTER_US * 4));
         let test = "snapshot_kills::child_that_restores_until_it_is_killed";
-        let set = [(RESTORER, directory.to_str().unwrap()), (MIDDLE, &middle.to_string())];
-        run_and_kill(test, &set, lines, jitter, |_| {});
+        let set = |child: &mut Command| {
+            site.pass_on(child);
+            child.env(MIDDLE, middle.to_string());
+        };
+        run_and_kill(test, set, lines, jitter, |_| {});
+        site.settle().await;
         let mut epochs = vec![whole(&path, &known).await];
         let replaced = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
         for aside in replaced.filter(|path| path.to_string_lossy().contains("log.replaced-")) {
@@ -246,13 +269,13 @@ async fn a_restore_that_is_killed_leaves_the_old_log_or_the_new_one() {
     }
     assert!(replacements > 0, "no restore was done");
     let options = RestoreOptions { replace: true, ..RestoreOptions::default() };
-    restore(&config(directory), options).await.unwrap();
+    restore(&site.config(), options).await.unwrap();
     assert!(!directory.join("log.restoring").exists());
-    let tier = open(directory).await;
+    let tier = open(site).await;
     for (writer, before) in (0..).zip(before) {
         assert_eq!(held(&tier, writer).await, before);
     }
-    tier.close().await.unwrap();
+    leave_tidy(site, tier).await;
     println!("{rounds} kills, {replacements} replacements");
 }
 

@@ -17,7 +17,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::snapshot_history::{files, repository};
+use crate::snapshot_history::files;
+use crate::snapshot_site::Site;
 use crate::tier::PATIENCE;
 
 const CHILD: &str = "MAINSTAY_ROOM_CHILD";
@@ -121,7 +122,9 @@ fn child_that_may_write_only_small_files() {
         let snapshot = Some(SnapshotId::parse(&good.id).unwrap());
         let options = RestoreOptions { snapshot, until: Until::Lsn(good.to), ..RestoreOptions::default() };
         let store = ModelStore::default();
-        restore_store(&repository(directory).await, options, &store, &|_, _| {}).await.unwrap();
+        restore_store(&Site::directory(directory).repository().await, options, &store, &|_, _| {})
+            .await
+            .unwrap();
         assert!(state_of(&store).await[0].2 == before);
         println!("recovered");
     });
