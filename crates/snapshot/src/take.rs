@@ -47,8 +47,8 @@ pub struct TakeOptions {
     pub rate: Option<u64>,
     /// One page of the source may take so long.
     pub page_timeout: Duration,
-    /// About how many bytes of points a bucket has. 8 MiB, by default: files of some megabytes suit disks and object
-    /// stores. The number of buckets stays as it is until the collection is four times as large or as small.
+    /// About how many bytes of points a bucket has. 2 MiB, by default: files of about a megabyte suit disks and object
+    /// stores, and a few changed points cost few of them. The number of buckets stays as it is until the collection is four times as large or as small.
     pub bucket_bytes: u64,
     /// Whether search graphs are saved too, if the store has some that can be. Yes, by default.
     pub graphs: bool,
@@ -56,7 +56,7 @@ pub struct TakeOptions {
 
 impl Default for TakeOptions {
     fn default() -> Self {
-        Self { rate: None, page_timeout: Duration::from_secs(60), bucket_bytes: 8 << 20, graphs: true }
+        Self { rate: None, page_timeout: Duration::from_secs(60), bucket_bytes: 2 << 20, graphs: true }
     }
 }
 

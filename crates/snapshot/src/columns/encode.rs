@@ -1,20 +1,13 @@
 //! Points into a file.
 
-use std::sync::Arc;
-
-use arrow_array::{
-    ArrayRef, FixedSizeBinaryArray, Float32Array, ListArray, RecordBatch, StringArray, StructArray,
-    UInt32Array, UInt64Array,
-};
-use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer};
-use arrow_ipc::CompressionType;
-use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
-use arrow_schema::{ArrowError, DataType, Field};
+use arrow_ipc::writer::StreamWriter;
+use arrow_schema::ArrowError;
 use mainstay_core::{
     CollectionSpec, Error, ErrorKind, Record, Result, SparseVector, Vector, VectorName, VectorSpec,
 };
 
-use super::schema::{ID_BYTES, schema, sparse_fields};
+use super::body::Body;
+use super::schema::{ID_BYTES, schema};
 
 /// The file of these points, whose ids should ascend.
 ///
@@ -23,44 +16,56 @@ use super::schema::{ID_BYTES, schema, sparse_fields};
 /// a file.
 pub fn encode(spec: &CollectionSpec, records: &[Record]) -> Result<Vec<u8>> {
     check(spec, records)?;
-    let schema = schema(spec)?;
-    let failed = |e: ArrowError| Error::new(ErrorKind::Internal, "points could not be packed").with_source(e);
-    let keys: Vec<u8> = records.iter().flat_map(|record| record.point.id.to_key()).collect();
-    let payload = |record: &Record| match record.point.payload.is_empty() {
-        true => Ok(None),
-        false => serde_json::to_string(&record.point.payload).map(Some),
+    let described = |e: ArrowError| internal("points could not be described").with_source(e);
+    let mut file = {
+        // It writes the schema at once, and is not asked to write more.
+        let writer = StreamWriter::try_new(Vec::new(), schema(spec)?.as_ref()).map_err(described)?;
+        writer.get_ref().clone()
     };
-    let payloads: Vec<Option<String>> = records
-        .iter()
-        .map(payload)
-        .collect::<Result<_, _>>()
-        .map_err(|e| Error::new(ErrorKind::Internal, "a payload could not be written").with_source(e))?;
-    let bytes: usize = payloads.iter().flatten().map(String::len).sum();
-    let texts: usize = records.iter().filter_map(|record| record.point.text.as_ref()).map(String::len).sum();
-    if bytes.max(texts) > i32::MAX as usize {
-        return Err(Error::new(ErrorKind::Internal, "the payloads are too large for one file"));
+    let mut body =
+        Body::new(records.len()).map_err(|e| internal("points could not be packed").with_source(e))?;
+    columns(&mut body, spec, records)
+        .map_err(|error| internal("points could not be packed").with_source(error))?;
+    body.finish(&mut file);
+    Ok(file)
+}
+
+fn internal(text: &str) -> Error {
+    Error::new(ErrorKind::Internal, text.to_owned())
+}
+
+fn columns(body: &mut Body, spec: &CollectionSpec, records: &[Record]) -> std::io::Result<()> {
+    let mut column = Vec::with_capacity(records.len() * ID_BYTES as usize);
+    column.extend(records.iter().flat_map(|record| record.point.id.to_key()));
+    body.values(records.len(), &column)?;
+    column.clear();
+    column.extend(records.iter().flat_map(|record| record.version.0.to_le_bytes()));
+    body.values(records.len(), &column)?;
+    column.clear();
+    let mut ends = Vec::with_capacity(records.len());
+    for record in records {
+        let there = !record.point.payload.is_empty();
+        if there {
+            serde_json::to_writer(&mut column, &record.point.payload)?;
+        }
+        ends.push((there, column.len()));
     }
-    let mut columns: Vec<ArrayRef> = vec![
-        Arc::new(FixedSizeBinaryArray::try_new(ID_BYTES, Buffer::from_vec(keys), None).map_err(failed)?),
-        Arc::new(UInt64Array::from_iter_values(records.iter().map(|record| record.version.0))),
-        Arc::new(StringArray::from(payloads)),
-        Arc::new(records.iter().map(|record| record.point.text.as_deref()).collect::<StringArray>()),
-    ];
-    for ((name, vector), field) in spec.vectors.iter().zip(schema.fields().iter().skip(4)) {
-        let column = match vector {
-            VectorSpec::Dense { dimension, .. } => dense(records, name, *dimension, field),
-            VectorSpec::Sparse => sparse(records, name),
-        };
-        columns.push(column.map_err(failed)?);
+    body.texts(&ends, &column)?;
+    column.clear();
+    ends.clear();
+    for record in records {
+        let text = record.point.text.as_deref();
+        column.extend(text.unwrap_or_default().as_bytes());
+        ends.push((text.is_some(), column.len()));
     }
-    let batch = RecordBatch::try_new(Arc::clone(&schema), columns).map_err(failed)?;
-    let write = || {
-        let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::ZSTD))?;
-        let mut writer = StreamWriter::try_new_with_options(Vec::new(), &schema, options)?;
-        writer.write(&batch)?;
-        writer.into_inner()
-    };
-    write().map_err(failed)
+    body.texts(&ends, &column)?;
+    for (name, vector) in &spec.vectors {
+        match vector {
+            VectorSpec::Dense { dimension, .. } => dense(body, records, name, *dimension),
+            VectorSpec::Sparse => sparse(body, records, name),
+        }?;
+    }
+    Ok(())
 }
 
 /// What a spec would refuse would be lost in its columns.
@@ -88,12 +93,7 @@ fn check(spec: &CollectionSpec, records: &[Record]) -> Result<()> {
     Ok(())
 }
 
-fn dense(
-    records: &[Record],
-    name: &VectorName,
-    dimension: usize,
-    field: &Field,
-) -> Result<ArrayRef, ArrowError> {
+fn dense(body: &mut Body, records: &[Record], name: &VectorName, dimension: usize) -> std::io::Result<()> {
     let mut planes = [const { Vec::<u8>::new() }; 4];
     planes.iter_mut().for_each(|plane| plane.resize(records.len() * dimension, 0));
     let mut there = Vec::with_capacity(records.len());
@@ -112,21 +112,11 @@ fn dense(
             [*a, *b, *c, *d] = value.to_le_bytes();
         }
     }
-    let width = i32::try_from(dimension).map_err(|e| ArrowError::InvalidArgumentError(e.to_string()))?;
-    let columns = planes
-        .into_iter()
-        .map(|plane| {
-            let array = FixedSizeBinaryArray::try_new(width, Buffer::from_vec(plane), None)?;
-            Ok(Arc::new(array) as ArrayRef)
-        })
-        .collect::<Result<_, ArrowError>>()?;
-    let DataType::Struct(fields) = field.data_type() else {
-        return Err(ArrowError::SchemaError("a dense vector is a struct".to_owned()));
-    };
-    Ok(Arc::new(StructArray::try_new(fields.clone(), columns, nulls(there))?))
+    body.structs(&there)?;
+    planes.iter().try_for_each(|plane| body.values(records.len(), plane))
 }
 
-fn sparse(records: &[Record], name: &VectorName) -> Result<ArrayRef, ArrowError> {
+fn sparse(body: &mut Body, records: &[Record], name: &VectorName) -> std::io::Result<()> {
     let empty = SparseVector::default();
     let mut there = Vec::with_capacity(records.len());
     let vectors: Vec<_> = records
@@ -142,24 +132,12 @@ fn sparse(records: &[Record], name: &VectorName) -> Result<ArrayRef, ArrowError>
             }
         })
         .collect();
-    let offsets = OffsetBuffer::from_lengths(vectors.iter().map(|sparse| sparse.indices.len()));
-    let indices: UInt32Array = vectors.iter().flat_map(|sparse| sparse.indices.iter().copied()).collect();
-    let values: Float32Array = vectors.iter().flat_map(|sparse| sparse.values.iter().copied()).collect();
-    let fields = sparse_fields();
-    let columns = [Arc::new(indices) as ArrayRef, Arc::new(values) as ArrayRef]
-        .into_iter()
-        .zip(&fields)
-        .map(|(items, field)| {
-            let DataType::List(item) = field.data_type() else {
-                return Err(ArrowError::SchemaError("a sparse vector is made of lists".to_owned()));
-            };
-            let list = ListArray::try_new(Arc::clone(item), offsets.clone(), items, None)?;
-            Ok(Arc::new(list) as ArrayRef)
-        })
-        .collect::<Result<_, ArrowError>>()?;
-    Ok(Arc::new(StructArray::try_new(fields, columns, nulls(there))?))
-}
-
-fn nulls(there: Vec<bool>) -> Option<NullBuffer> {
-    Some(NullBuffer::from(there)).filter(|nulls| nulls.null_count() > 0)
+    body.structs(&there)?;
+    let lengths: Vec<_> = vectors.iter().map(|sparse| sparse.indices.len()).collect();
+    let indices: Vec<u8> =
+        vectors.iter().flat_map(|sparse| &sparse.indices).flat_map(|index| index.to_le_bytes()).collect();
+    let values: Vec<u8> =
+        vectors.iter().flat_map(|sparse| &sparse.values).flat_map(|value| value.to_le_bytes()).collect();
+    body.lists(&lengths, &indices)?;
+    body.lists(&lengths, &values)
 }

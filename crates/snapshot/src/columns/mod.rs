@@ -13,6 +13,7 @@
 //! signs and exponents, which are much alike and pack well; apart from the noise of the mantissas they make 2.3 of 1
 //! on real vectors, together with it 1.6.
 
+mod body;
 mod decode;
 mod encode;
 mod framing;
