@@ -256,6 +256,11 @@ impl Inner {
         Ok(())
     }
 
+    /// Whether this collection's points go to where its graphs have them.
+    fn is_loading(&self, collection: &CollectionRef) -> bool {
+        self.load.lock().as_ref().is_some_and(|load| load.is_of(collection))
+    }
+
     /// Puts the points of a load in place.
     fn end_load(&self) -> Result<()> {
         let load = self.load.lock().take();
@@ -327,6 +332,8 @@ impl Inner {
     }
 }
 
+/// Points that are put in place of a load before others have their turn: less than a millisecond.
+const LOADED_AT_ONCE: usize = 250;
 /// Runs with more points than this go to a blocking thread; adding a point takes some hundred microseconds.
 const INLINE_POINTS: usize = 4;
 
@@ -363,6 +370,17 @@ impl VectorStore for MemoryStore {
 
     async fn restore(&self, cx: &Context, step: RestoreStep<'_>) -> Result<()> {
         match step {
+            RestoreStep::Points { collection, records } if self.inner.is_loading(collection) => {
+                // A copy of the points for another thread would take longer than the work.
+                for records in records.chunks(LOADED_AT_ONCE) {
+                    self.with_room(cx, || async move {
+                        self.inner.restore(RestoreStep::Points { collection, records })
+                    })
+                    .await?;
+                    tokio::task::yield_now().await;
+                }
+                Ok(())
+            }
             RestoreStep::Points { collection, records } => {
                 self.with_room(cx, || async move {
                     let (collection, records) = (collection.clone(), records.to_vec());

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
 use mainstay_core::expected::MAX_SAMPLE;
 use mainstay_core::{
     CollectionName, CollectionRef, Context, Error, ErrorKind, Expected, Record, RestoreStep, Result,
     VectorStore,
 };
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -77,10 +77,8 @@ pub async fn load(
             into.restore(&step(), RestoreStep::Collection { spec, incarnation }).await.map_err(Store)?;
             graphs::load(repository, collection, into, &step()).await.map_err(Store)?;
             let target = CollectionRef { name: spec.name.clone(), incarnation };
-            let reading = futures::stream::iter(0..collection.buckets.len());
-            let reading = reading.map(|at| records(repository, collection, &collection.buckets[at]));
-            let mut reading = reading.buffered(AHEAD);
-            while let Some(found) = reading.try_next().await.map_err(Snapshot)? {
+            let mut reading = Reading::new(repository, collection);
+            while let Some(found) = reading.next().await.map_err(Snapshot)? {
                 for records in found.chunks(STEP) {
                     into.restore(&step(), RestoreStep::Points { collection: &target, records })
                         .await
@@ -113,6 +111,38 @@ fn wanted<'a>(
         })
     };
     only.iter().map(find).collect()
+}
+
+/// Buckets on their way, which are read while the store is busy with those before; in no order.
+struct Reading {
+    repository: Repository,
+    collection: Arc<CollectionManifest>,
+    next: usize,
+    tasks: JoinSet<Result<Vec<Record>>>,
+}
+
+impl Reading {
+    fn new(repository: &Repository, collection: &CollectionManifest) -> Self {
+        let (repository, collection) = (repository.clone(), Arc::new(collection.clone()));
+        let mut reading = Self { repository, collection, next: 0, tasks: JoinSet::new() };
+        (0..AHEAD).for_each(|_| reading.begin());
+        reading
+    }
+
+    fn begin(&mut self) {
+        let Some(bucket) = self.collection.buckets.get(self.next).cloned() else { return };
+        let (repository, collection) = (self.repository.clone(), Arc::clone(&self.collection));
+        self.next += 1;
+        self.tasks.spawn(async move { records(&repository, &collection, &bucket).await });
+    }
+
+    /// The points of a bucket; `None` after the last one.
+    async fn next(&mut self) -> Result<Option<Vec<Record>>> {
+        let Some(read) = self.tasks.join_next().await else { return Ok(None) };
+        self.begin();
+        let broken = |error| Error::new(ErrorKind::Internal, "reading a bucket broke off").with_source(error);
+        read.map_err(broken)?.map(Some)
+    }
 }
 
 /// The points of a bucket, ids ascending; exactly those that the manifest speaks of.
