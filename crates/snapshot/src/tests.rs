@@ -327,15 +327,19 @@ async fn one_process_writes_to_a_directory_and_its_litter_is_removed_by_the_next
     let error = Repository::open_for_writing(&place, &PlaceOptions::default()).await.unwrap_err();
     assert!(error.to_string().contains("another process"), "{error}");
     assert!(Repository::open(&place, &PlaceOptions::default()).await.is_ok());
-    let litter = folder.place().join("buckets/ab");
-    std::fs::create_dir_all(&litter).unwrap();
-    std::fs::write(litter.join("file.arrows#1"), "x").unwrap();
-    std::fs::write(litter.join("mine.txt"), "x").unwrap();
+    let litter = ["buckets/ab", "graphs/ab", "log/x.1", "snapshots"].map(|name| folder.place().join(name));
+    for litter in &litter {
+        std::fs::create_dir_all(litter).unwrap();
+        std::fs::write(litter.join("file.arrows#1"), "x").unwrap();
+        std::fs::write(litter.join("mine.txt"), "x").unwrap();
+    }
     let Folder { directory, repository } = folder;
     drop(repository);
     Repository::open_for_writing(&place, &PlaceOptions::default()).await.unwrap();
-    let left: Vec<_> = std::fs::read_dir(&litter).unwrap().map(|e| e.unwrap().file_name()).collect();
-    assert_eq!(left, ["mine.txt"]);
+    for litter in &litter {
+        let left: Vec<_> = std::fs::read_dir(litter).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, ["mine.txt"], "{litter:?}");
+    }
     drop(directory);
 }
 
