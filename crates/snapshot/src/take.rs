@@ -35,8 +35,8 @@ const GET: usize = 512;
 const SCROLL: usize = 10_000;
 /// Ids and versions held in memory at once; a larger collection is gone through several times.
 const MAX_IDS: u64 = 8 << 20;
-/// Buckets under way: one is read while another is packed.
-const AHEAD: usize = 2;
+/// Buckets under way: one is read while another is packed, and others wait for the disk.
+const AHEAD: usize = 6;
 /// Sizes may change so many times over before the number of buckets does, and with it every bucket.
 const SLACK_BITS: u32 = 2;
 

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use mainstay_core::{
-    Capabilities, CollectionInfo, CollectionName, Context, Expected, Fields, Filter, Hit, PointId, Position,
-    Record, RestoreStep, Result, Run, ScrollPage, ScrollQuery, SearchQuery, VectorStore,
+    Capabilities, CollectionInfo, CollectionName, Context, Expected, Fields, Filter, Graphs, Hit, PointId,
+    Position, Record, RestoreStep, Result, Run, ScrollPage, ScrollQuery, SearchQuery, VectorStore,
 };
 
 /// A store that counts what goes through to another one.

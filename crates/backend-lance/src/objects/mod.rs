@@ -12,7 +12,7 @@ mod probe;
 
 use std::sync::Arc;
 
-use lancedb::{Connection, ObjectStoreRegistry, Session, Table};
+use lancedb::{Connection, ObjectStoreRegistry, Table};
 use mainstay_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
@@ -23,6 +23,7 @@ use commits::Commits;
 
 use crate::error::{self, native};
 use crate::layout::Layout;
+use crate::place::caches;
 use crate::position::StoreRecord;
 
 /// A prefix of an object store that this session holds.
@@ -53,12 +54,7 @@ impl Objects {
     pub(crate) async fn connect(&self) -> Result<Connection> {
         let registry = ObjectStoreRegistry::default();
         registry.insert(self.bucket.scheme(), Arc::new(self.bucket.provider(self.commits.clone())));
-        let session = Session::new(
-            lance::dataset::DEFAULT_INDEX_CACHE_SIZE,
-            lance::dataset::DEFAULT_METADATA_CACHE_SIZE,
-            Arc::new(registry),
-        );
-        let connecting = lancedb::connect(self.bucket.url()).session(Arc::new(session));
+        let connecting = lancedb::connect(self.bucket.url()).session(caches(Arc::new(registry)));
         Box::pin(connecting.execute()).await.map_err(native("opening the object store"))
     }
 
