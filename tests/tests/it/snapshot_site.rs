@@ -145,7 +145,7 @@ impl Site {
     /// Whatever has the name of a whole file is one: what is half written never has it.
     pub fn check_whole(&self) {
         for (name, bytes) in self.stored() {
-            let stem = [".json", ".arrows", ".log"].iter().find_map(|end| name.strip_suffix(end));
+            let stem = [".json", ".arrows", ".graph", ".log"].iter().find_map(|end| name.strip_suffix(end));
             let hash = stem.and_then(|stem| ContentHash::parse(stem.get(stem.len().checked_sub(64)?..)?));
             match hash {
                 Some(hash) => assert_eq!(hash, ContentHash::of(&bytes), "{name}"),
@@ -167,7 +167,7 @@ impl Site {
         for listed in repository.snapshots().await.unwrap() {
             let manifest = repository.manifest(listed).await.unwrap();
             needed.insert(layout::manifest(listed.id, listed.hash).to_string());
-            needed.extend(manifest.files().map(|file| layout::bucket(file.hash).to_string()));
+            needed.extend(manifest.content_files().map(|file| file.path.to_string()));
             let start = starts.entry(layout::log(manifest.from.log).to_string()).or_insert(Lsn(u64::MAX));
             *start = manifest.from.lsn.min(*start);
         }
