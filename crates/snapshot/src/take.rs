@@ -37,6 +37,8 @@ const SCROLL: usize = 10_000;
 const MAX_IDS: u64 = 8 << 20;
 /// Buckets under way: one is read while another is packed, and others wait for the disk.
 const AHEAD: usize = 6;
+/// The same where others have work to do: packing more at once makes their slowest calls twice as slow.
+const AHEAD_AT_A_RATE: usize = 2;
 /// Sizes may change so many times over before the number of buckets does, and with it every bucket.
 const SLACK_BITS: u32 = 2;
 
@@ -207,6 +209,7 @@ impl Taking<'_> {
         let passes = u32::try_from(info.points.div_ceil(MAX_IDS)).unwrap_or(buckets).clamp(1, buckets);
         let graph_before = before.and_then(|before| before.graph.as_ref());
         let (mut points, mut newer) = (0, 0);
+        let ahead = if self.options.rate.is_some() { AHEAD_AT_A_RATE } else { AHEAD };
         let (mut taken, mut written) = (Vec::new(), Written::default());
         for pass in 0..passes {
             let share = |n: u32| (u64::from(buckets) * u64::from(n) / u64::from(passes)) as u32;
@@ -224,7 +227,7 @@ impl Taking<'_> {
                 });
                 self.bucket(&info.spec, number, ids, before)
             });
-            let mut done = futures::stream::iter(work).buffered(AHEAD);
+            let mut done = futures::stream::iter(work).buffered(ahead);
             while let Some((bucket, part)) = done.try_next().await? {
                 written += part;
                 taken.extend(bucket);
