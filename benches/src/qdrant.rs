@@ -1,7 +1,7 @@
 //! A tier over a Qdrant server beside the bare client, and the answers of Qdrant beside those of memory.
 //!
-//! The server is that of `MAINSTAY_TEST_QDRANT_URL`, whose collections `bench`, `bare`, `imported` and `imported-bare` are replaced, or the stand-in
-//! in this process.
+//! The server is that of `MAINSTAY_TEST_QDRANT_URL`, whose collections `bench`, `bare`, `imported` and `imported-bare` are
+//! replaced, or the stand-in in this process.
 
 use std::time::{Duration, Instant};
 

@@ -224,18 +224,12 @@ async fn restored(loaded: &Loaded) -> Result<Vec<Figure>> {
         let start = Instant::now();
         load(&repository, &manifest, &Idle, None, &|_, _| {}).await.map_err(Error::from)?;
         idle.push(start.elapsed().as_secs_f64());
-        let (store, start) = (empty()?, Instant::now());
-        load(&repository, &manifest, &store, None, &|_, _| {}).await.map_err(Error::from)?;
-        store.restore(&patient(), RestoreStep::Finish { position: manifest.from }).await?;
-        whole.push(start.elapsed().as_secs_f64());
+        whole.push(into_memory(&repository, &manifest).await?);
         // Building the graph takes minutes with many points.
         if round == 0 && manifest.points() <= MOST_BUILT {
             let mut manifest = manifest.clone();
             manifest.collections.values_mut().for_each(|collection| collection.graph = None);
-            let (store, start) = (empty()?, Instant::now());
-            load(&repository, &manifest, &store, None, &|_, _| {}).await.map_err(Error::from)?;
-            store.restore(&patient(), RestoreStep::Finish { position: manifest.from }).await?;
-            built.push(start.elapsed().as_secs_f64());
+            built.push(into_memory(&repository, &manifest).await?);
         }
     }
     Ok(vec![
@@ -243,6 +237,14 @@ async fn restored(loaded: &Loaded) -> Result<Vec<Figure>> {
         Figure::of_rounds("snapshot.restore.without_graph", "s", &built, &read),
         Figure::of_rounds("snapshot.restore.without_store", "s", &idle, &read),
     ])
+}
+
+/// Seconds that a snapshot takes into a new store.
+async fn into_memory(repository: &Repository, manifest: &Manifest) -> Result<f64> {
+    let (store, start) = (empty()?, Instant::now());
+    load(repository, manifest, &store, None, &|_, _| {}).await.map_err(Error::from)?;
+    store.restore(&patient(), RestoreStep::Finish { position: manifest.from }).await?;
+    Ok(start.elapsed().as_secs_f64())
 }
 
 /// `snapshot.json`: points written and read, beside JSON text of them.

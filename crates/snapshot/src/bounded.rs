@@ -1,4 +1,5 @@
-//! JSON values that may take so much memory and no more: a few bytes of text, such as `0,`, take many as a value.
+//! What may take so much memory and no more: JSON values, because a few bytes of text, such as `0,`, take many as a value,
+//! and what zstd packed.
 
 use std::fmt;
 
@@ -22,6 +23,14 @@ pub(crate) fn parse(text: &str, left: &mut u64) -> Result<Value, serde_json::Err
 /// Reads a value that takes 1 MiB at most.
 pub(crate) fn small<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
     Bounded(&mut (1 << 20)).deserialize(deserializer)
+}
+
+/// Unpacks what says that it takes `size` bytes, of which there may be `most`.
+pub(crate) fn unpack(packed: &[u8], size: u64, most: usize) -> Result<Vec<u8>, String> {
+    let fits = usize::try_from(size).ok().filter(|size| *size <= most);
+    let fits = fits.ok_or_else(|| format!("unpacked it would take {size} bytes"))?;
+    let unpacked = zstd::bulk::decompress(packed, fits).map_err(|error| error.to_string())?;
+    if unpacked.len() == fits { Ok(unpacked) } else { Err("it is shorter than it says".to_owned()) }
 }
 
 /// About what a value takes, as [`Bounded`] counts it.

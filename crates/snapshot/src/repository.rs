@@ -221,16 +221,20 @@ impl Repository {
 
     /// Every file of points or graphs that is there.
     pub(crate) async fn content_files(&self) -> Result<Vec<ContentFile>> {
-        let (buckets, graphs) = (Path::from(layout::BUCKETS), Path::from(layout::GRAPHS));
-        let points = self.list(&buckets).await?.into_iter().filter_map(|file| {
-            let hash = layout::read_bucket(&file.location)?;
-            Some(ContentFile { path: layout::bucket(hash), hash, bytes: file.size })
-        });
-        let parts = self.list(&graphs).await?.into_iter().filter_map(|file| {
-            let hash = layout::read_graph(&file.location)?;
-            Some(ContentFile { path: layout::graph(hash), hash, bytes: file.size })
-        });
-        Ok(points.chain(parts).collect())
+        type Read = fn(&Path) -> Option<ContentHash>;
+        type Named = fn(ContentHash) -> Path;
+        const FOLDERS: [(&str, Read, Named); 2] = [
+            (layout::BUCKETS, layout::read_bucket, layout::bucket),
+            (layout::GRAPHS, layout::read_graph, layout::graph),
+        ];
+        let mut files = Vec::new();
+        for (folder, read, named) in FOLDERS {
+            files.extend(self.list(&Path::from(folder)).await?.into_iter().filter_map(|file| {
+                let hash = read(&file.location)?;
+                Some(ContentFile { path: named(hash), hash, bytes: file.size })
+            }));
+        }
+        Ok(files)
     }
 
     /// The files of a folder and of the folders in it; none if it is not there.

@@ -15,6 +15,7 @@ use mainstay_core::{Error, ErrorKind, Lsn, Result};
 use object_store::path::Path;
 use uuid::Uuid;
 
+use crate::bounded::unpack;
 use crate::layout::{self, ContentHash, SegmentName};
 use crate::repository::{Repository, blocking};
 
@@ -102,12 +103,7 @@ impl Segment {
         let number =
             |at: usize| u64::from_be_bytes(head[25 + 8 * at..33 + 8 * at].try_into().unwrap_or_default());
         let (epoch, first, last, size) = (number(0), number(1), number(2), number(3));
-        let size = usize::try_from(size).ok().filter(|size| *size <= MAX_SEGMENT_BYTES);
-        let size = size.ok_or_else(|| format!("unpacked it would take {} bytes", number(3)))?;
-        let raw = zstd::bulk::decompress(packed, size).map_err(|error| error.to_string())?;
-        if raw.len() != size {
-            return Err("it is shorter than it says".to_owned());
-        }
+        let raw = unpack(packed, size, MAX_SEGMENT_BYTES)?;
         let mut rest = raw.as_slice();
         let (marks, mut entries) = (read_marks(&mut rest)?, Vec::new());
         while let Some((length, after)) = rest.split_at_checked(4) {

@@ -23,9 +23,10 @@ pub struct Load {
     late: Vec<Record>,
 }
 
-/// A graph and what it is to be.
+/// A graph that is to be, and which slot has which row of it.
 struct Loading {
-    links: Links,
+    rows: Vec<u32>,
+    slots: Vec<u32>,
     image: Image,
 }
 
@@ -39,7 +40,8 @@ impl Load {
         let Saved { ids, versions, links } = Saved::read(parts, state.graphs.len(), points)?;
         let graphs = state.graphs.iter().zip(links).map(|((_, graph), links)| {
             let image = graph.image(&links)?;
-            Ok(Loading { links, image })
+            let Links { rows, slots, .. } = links;
+            Ok(Loading { rows, slots, image })
         });
         let graphs = graphs.collect::<Result<_>>()?;
         let slots = std::iter::repeat_with(|| None).take(ids.len()).collect();
@@ -75,7 +77,7 @@ impl Load {
         }
         let rows = self.graphs.iter().zip(self.state.graphs.iter());
         let fits = rows.clone().all(|(loading, (name, graph))| {
-            let has_row = loading.links.rows.get(slot as usize).is_some_and(|row| *row != NONE);
+            let has_row = loading.rows.get(slot as usize).is_some_and(|row| *row != NONE);
             match record.point.vectors.get(name) {
                 Some(Vector::Dense(vector)) => has_row && vector.len() == graph.dimension(),
                 Some(Vector::Sparse(_)) => false,
@@ -89,7 +91,7 @@ impl Load {
         for (at, (loading, (name, graph))) in self.graphs.iter_mut().zip(self.state.graphs.iter()).enumerate()
         {
             let Some(Vector::Dense(vector)) = record.point.vectors.get(name) else { continue };
-            let row = loading.image.row_mut(*loading.links.rows.get(slot as usize)?)?;
+            let row = loading.image.row_mut(*loading.rows.get(slot as usize)?)?;
             graph.write_row(slot, vector, row);
             dense |= 1 << at;
         }
@@ -103,14 +105,14 @@ impl Load {
     pub fn finish(self) -> Result<()> {
         let Self { collection, mut state, slots, graphs, late, .. } = self;
         for (loading, (name, graph)) in graphs.into_iter().zip(state.graphs.iter()) {
-            let Loading { links, mut image } = loading;
-            if links.slots.is_empty() {
+            let Loading { slots, mut image, .. } = loading;
+            if slots.is_empty() {
                 continue;
             }
             image.fill_gaps();
             if let Err(error) = graph.load(&image) {
                 tracing::warn!(collection = %collection.spec.name, vector = %name, %error, "the graph is built anew");
-                graph.build(&image, &links.slots)?;
+                graph.build(&image, &slots)?;
             }
         }
         for slot in slots {

@@ -40,11 +40,10 @@ impl Saved {
     /// Reads the parts of a collection that has so many dense vectors and about so many points.
     ///
     /// # Errors
-    /// `Corrupt` with what is wrong. That links lead to slots that are there is checked by [`Links::level`].
+    /// `Corrupt` with what is wrong. That links lead to slots that are there is checked by [`Links::of_row`].
     pub fn read(parts: &[Vec<u8>], vectors: usize, points: u64) -> Result<Self> {
-        let links = || Links::default();
-        let mut saved =
-            Self { links: std::iter::repeat_with(links).take(vectors).collect(), ..Self::default() };
+        let links = (0..vectors).map(|_| Links::default()).collect();
+        let mut saved = Self { links, ..Self::default() };
         for part in parts {
             saved.part(part, points).map_err(damaged)?;
         }

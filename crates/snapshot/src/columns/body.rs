@@ -11,12 +11,12 @@ use arrow_ipc::{
 use flatbuffers::FlatBufferBuilder;
 use std::io;
 
+use super::framing::CONTINUATION;
+
 /// Of zstd.
 const LEVEL: i32 = 1;
 /// Each part begins at a multiple of so many bytes.
 const ALIGNMENT: usize = 8;
-/// What a message begins with, and what ends a file before a length of zero.
-const CONTINUATION: [u8; 4] = [0xff; 4];
 
 /// A batch that is written.
 pub(super) struct Body {

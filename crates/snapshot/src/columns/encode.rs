@@ -22,10 +22,9 @@ pub fn encode(spec: &CollectionSpec, records: &[Record]) -> Result<Vec<u8>> {
         let writer = StreamWriter::try_new(Vec::new(), schema(spec)?.as_ref()).map_err(described)?;
         writer.get_ref().clone()
     };
-    let mut body =
-        Body::new(records.len()).map_err(|e| internal("points could not be packed").with_source(e))?;
-    columns(&mut body, spec, records)
-        .map_err(|error| internal("points could not be packed").with_source(error))?;
+    let packed = |e: std::io::Error| internal("points could not be packed").with_source(e);
+    let mut body = Body::new(records.len()).map_err(packed)?;
+    columns(&mut body, spec, records).map_err(packed)?;
     body.finish(&mut file);
     Ok(file)
 }

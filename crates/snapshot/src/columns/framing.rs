@@ -13,8 +13,8 @@ use arrow_schema::{DataType, SchemaRef};
 
 use super::memory::ROW_BYTES;
 
-/// What every message begins with.
-const CONTINUATION: [u8; 4] = [0xff; 4];
+/// What every message begins with, and what ends a file before a length of zero.
+pub(super) const CONTINUATION: [u8; 4] = [0xff; 4];
 /// Largest description of a batch: 64 vectors need some kilobytes.
 const MAX_METADATA: usize = 1 << 20;
 
