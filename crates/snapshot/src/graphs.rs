@@ -12,6 +12,7 @@
 use mainstay_core::graphs::MAX_PART_BYTES;
 use mainstay_core::{CollectionInfo, CollectionRef, Context, Error, ErrorKind, Lsn, Result, VectorStore};
 
+use crate::bounded::unpack;
 use crate::layout::{self, ContentFile, ContentHash};
 use crate::manifest::{CollectionManifest, GraphFile, GraphManifest};
 use crate::repository::{Repository, blocking};
@@ -28,27 +29,49 @@ const STALE: u64 = 50;
 const MOST_PER_POINT: u64 = 16 << 10;
 const SPARE_BYTES: u64 = 64 << 20;
 
-/// Whether graphs that were saved at an earlier snapshot are still worth listing, of a collection with so many points, of
-/// which so many are newer.
-pub fn are_fresh(before: &CollectionManifest, points: u64, newer: u64) -> bool {
-    let gone = before.points().saturating_sub(points);
-    newer.saturating_add(gone).saturating_mul(STALE) <= points
+/// Whether graphs that were saved at an earlier snapshot are still worth listing, of a collection that now has so many
+/// points, of which so many are newer than the graphs.
+fn are_fresh(saved: &GraphManifest, points: u64, newer: u64) -> bool {
+    let known = points.saturating_sub(newer);
+    let gone = saved.points.saturating_sub(known);
+    newer.max(gone).saturating_mul(STALE) <= points
 }
 
-/// Saves the graphs of a collection, if the store has any. `from` is an entry whose effects they hold. Without an error but
-/// with `None` if they cannot be had just now.
+/// What was found of a collection while its points were taken.
+pub struct Found<'a> {
+    /// The collection.
+    pub info: &'a CollectionInfo,
+    /// An entry whose effects are in the store.
+    pub from: Lsn,
+    /// How many points there are.
+    pub points: u64,
+    /// How many of them are newer than the graphs of the snapshot before.
+    pub newer: u64,
+    /// Those graphs, if all their files are there.
+    pub before: Option<&'a GraphManifest>,
+}
+
+/// Saves the graphs of a collection, if the store has any, or lists those of the snapshot before again. Without an error
+/// but with `None` if they cannot be had just now.
 ///
 /// # Errors
 /// Whatever the repository runs into.
 pub async fn save(
     repository: &Repository,
     store: &dyn VectorStore,
-    info: &CollectionInfo,
-    from: Lsn,
+    found: Found<'_>,
     written: &mut Written,
 ) -> Result<Option<GraphManifest>> {
+    let Found { info, from, points, newer, before } = found;
     let collection = CollectionRef { name: info.spec.name.clone(), incarnation: info.incarnation };
-    let Some(saved) = store.graphs().and_then(|graphs| graphs.save(&collection)) else { return Ok(None) };
+    let saved = store.graphs().and_then(|graphs| graphs.save(&collection));
+    let parameters = saved.as_ref().map(|saved| saved.parameters.as_str());
+    let is_like = |before: &&GraphManifest| parameters.is_none_or(|now| now == before.parameters);
+    if let Some(before) = before.filter(is_like).filter(|before| are_fresh(before, points, newer)) {
+        written.reused += before.files.len() as u64;
+        return Ok(Some(before.clone()));
+    }
+    let Some(saved) = saved else { return Ok(None) };
     let (mut parts, mut files) = (saved.parts, Vec::new());
     loop {
         let (rest, next) = blocking(move || {
@@ -71,7 +94,12 @@ pub async fn save(
         written.bytes += file.bytes;
         files.push(file);
     }
-    Ok((!files.is_empty()).then_some(GraphManifest { lsn: from, parameters: saved.parameters, files }))
+    Ok((!files.is_empty()).then_some(GraphManifest {
+        lsn: from,
+        points,
+        parameters: saved.parameters,
+        files,
+    }))
 }
 
 /// Gives a store the graphs of a collection that it is about to be given the points of, if it has a use for them.
@@ -90,18 +118,21 @@ pub async fn load(
         tracing::info!(collection = %collection.name, "graphs of other parameters are left alone");
         return Ok(());
     }
-    let loaded = match read(repository, saved, from.points()).await {
-        Ok(parts) => graphs.load(cx, &collection, from.points(), parts).await,
-        Err(error) => Err(error),
+    let told = |error: Error| {
+        tracing::warn!(collection = %collection.name, %error, "graphs cannot be loaded and are built anew");
     };
-    match loaded {
-        Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Invalid) => Err(error),
+    let parts = match read(repository, saved, from.points()).await {
+        Ok(parts) => parts,
         Err(error) => {
-            tracing::warn!(collection = %collection.name, %error, "graphs cannot be loaded and are built anew");
-            Ok(())
+            told(error);
+            return Ok(());
         }
-        Ok(()) => Ok(()),
+    };
+    match graphs.load(cx, &collection, from.points(), parts).await {
+        Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::StorageFull) => told(error),
+        loaded => loaded?,
     }
+    Ok(())
 }
 
 /// The parts of graphs.
@@ -156,10 +187,7 @@ fn decode(bytes: &[u8]) -> Result<Vec<u8>, String> {
         return Err(format!("its format is {}, this program reads {FORMAT}", head[8]));
     }
     let size = u64::from_be_bytes(head[9..].try_into().unwrap_or_default());
-    let fits = usize::try_from(size).ok().filter(|size| *size <= MAX_PART_BYTES);
-    let fits = fits.ok_or_else(|| format!("unpacked it would take {size} bytes"))?;
-    let part = zstd::bulk::decompress(packed, fits).map_err(|error| error.to_string())?;
-    if part.len() == fits { Ok(part) } else { Err("it is shorter than it says".to_owned()) }
+    unpack(packed, size, MAX_PART_BYTES)
 }
 
 #[cfg(test)]

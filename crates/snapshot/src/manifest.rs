@@ -81,6 +81,8 @@ pub struct GraphFile {
 pub struct GraphManifest {
     /// They hold everything up to this entry, or more.
     pub lsn: Lsn,
+    /// How many points the collection had then.
+    pub points: u64,
     /// What they are made of, in the words of the store that saved them.
     pub parameters: String,
     /// Their parts, in order.
@@ -245,6 +247,7 @@ struct WireCollection {
 #[serde(deny_unknown_fields)]
 struct WireGraph {
     lsn: u64,
+    points: u64,
     parameters: String,
     files: Vec<WirePart>,
 }
@@ -336,7 +339,7 @@ impl WireGraph {
     fn of(graph: &GraphManifest) -> Self {
         let part = |file: &GraphFile| WirePart { hash: file.hash.to_string(), bytes: file.bytes };
         let files = graph.files.iter().map(part).collect();
-        Self { lsn: graph.lsn.0, parameters: graph.parameters.clone(), files }
+        Self { lsn: graph.lsn.0, points: graph.points, parameters: graph.parameters.clone(), files }
     }
 
     fn into_graph(self) -> Option<GraphManifest> {
@@ -345,7 +348,7 @@ impl WireGraph {
             Some(GraphFile { hash: ContentHash::parse(&file.hash)?, bytes: file.bytes }).filter(|_| plausible)
         };
         let files = self.files.into_iter().map(file).collect::<Option<_>>()?;
-        Some(GraphManifest { lsn: Lsn(self.lsn), parameters: self.parameters, files })
+        Some(GraphManifest { lsn: Lsn(self.lsn), points: self.points, parameters: self.parameters, files })
     }
 }
 

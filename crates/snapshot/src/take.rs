@@ -50,7 +50,8 @@ pub struct TakeOptions {
     /// One page of the source may take so long.
     pub page_timeout: Duration,
     /// About how many bytes of points a bucket has. 2 MiB, by default: files of about a megabyte suit disks and object
-    /// stores, and a few changed points cost few of them. The number of buckets stays as it is until the collection is four times as large or as small.
+    /// stores, and a few changed points cost few of them. The number of buckets stays as it is until the collection is four
+    /// times as large or as small.
     pub bucket_bytes: u64,
     /// Whether search graphs are saved too, if the store has some that can be. Yes, by default.
     pub graphs: bool,
@@ -236,23 +237,22 @@ impl Taking<'_> {
         if self.is_gone(info).await? {
             return Err(Error::new(ErrorKind::Unavailable, "the collection was dropped while it was read"));
         }
-        let fresh = before.filter(|before| graphs::are_fresh(before, points, newer));
-        let fresh = fresh.and(graph_before).filter(|graph| self.has_all(graph));
-        let graph = match fresh {
-            _ if !self.options.graphs => None,
-            Some(graph) => {
-                written.reused += graph.files.len() as u64;
-                Some(graph.clone())
-            }
-            None => graphs::save(self.repository, self.store, info, self.from, &mut written).await?,
+        let graph = if self.options.graphs {
+            let has_all =
+                |graph: &&GraphManifest| graph.files.iter().all(|file| self.has(file.hash, file.bytes));
+            let before = graph_before.filter(has_all);
+            let found = graphs::Found { info, from: self.from, points, newer, before };
+            graphs::save(self.repository, self.store, found, &mut written).await?
+        } else {
+            None
         };
         let (spec, incarnation) = (info.spec.clone(), info.incarnation);
         Ok((CollectionManifest { spec, incarnation, bits, buckets: taken, graph }, written))
     }
 
-    /// Whether the files of graphs are all there.
-    fn has_all(&self, graph: &GraphManifest) -> bool {
-        graph.files.iter().all(|file| self.there.get(&file.hash) == Some(&file.bytes))
+    /// Whether a file is there that can be listed again.
+    fn has(&self, hash: ContentHash, bytes: u64) -> bool {
+        self.there.get(&hash) == Some(&bytes)
     }
 
     /// How many points of a collection make a bucket.
@@ -285,7 +285,7 @@ impl Taking<'_> {
         if let Some(before) = before
             && before.points == ids.len() as u64
             && before.hash == bucket_hash(ids.iter().copied())
-            && before.files.iter().all(|file| self.there.get(&file.hash) == Some(&file.bytes))
+            && before.files.iter().all(|file| self.has(file.hash, file.bytes))
         {
             written.reused = before.files.len() as u64;
             self.tell(before.points);

@@ -53,6 +53,10 @@ impl Graphed {
         self.position = self.inner.apply(&cx(), &run).await.unwrap();
     }
 
+    async fn delete(&mut self, ids: std::ops::Range<u64>) {
+        self.write(Op::Delete { collection: docs(), ids: ids.map(PointId::Num).collect() }).await;
+    }
+
     async fn upsert(&mut self, ids: std::ops::Range<u64>) {
         let points = ids.map(|id| Arc::new(Point::new(id, vec![id as f32, 1.0]))).collect();
         self.write(Op::Upsert { collection: docs(), points }).await;
@@ -161,6 +165,41 @@ async fn graphs_are_listed_again_until_one_point_in_fifty_changed() {
 }
 
 #[tokio::test]
+async fn graphs_are_saved_again_when_one_point_in_fifty_went_however_slowly() {
+    let (_directory, repository) = repository().await;
+    let mut store = Graphed::filled(&["old"]).await;
+    let graph = |manifest: &Manifest| manifest.collections[&docs().name].graph.clone().unwrap();
+    let (mut last, _) = store.snapshot(&repository, None).await;
+    let first = graph(&last);
+    store.parts = vec![Some("new")];
+    for gone in 0..19 {
+        store.delete(gone..gone + 1).await;
+        last = store.snapshot(&repository, Some(&last)).await.0;
+        assert_eq!(graph(&last), first, "{gone}");
+    }
+    store.delete(19..20).await;
+    assert_ne!(graph(&store.snapshot(&repository, Some(&last)).await.0).files, first.files);
+}
+
+#[tokio::test]
+async fn graphs_of_other_parameters_are_not_listed_again_unless_the_source_has_none() {
+    let (_directory, repository) = repository().await;
+    let mut store = Graphed::filled(&["old"]).await;
+    let graph = |manifest: &Manifest| manifest.collections[&docs().name].graph.clone().unwrap();
+    let (first, _) = store.snapshot(&repository, None).await;
+    let source = Source { member: "primary".into(), backend: "test".into() };
+    let (options, position) = (TakeOptions::default(), store.position);
+    let of_model =
+        take(&repository, &store.inner, source, position, Some(&first), options, QUIET).await.unwrap();
+    let of_model = of_model.commit(&repository, position).await.unwrap();
+    assert_eq!(graph(&of_model), graph(&first));
+    (store.parameters, store.parts) = ("like that", vec![Some("new")]);
+    let (second, _) = store.snapshot(&repository, Some(&of_model)).await;
+    assert_eq!(graph(&second).parameters, "like that");
+    assert_ne!(graph(&second).files, graph(&first).files);
+}
+
+#[tokio::test]
 async fn a_part_that_cannot_be_had_leaves_a_snapshot_without_graphs() {
     let (_directory, repository) = repository().await;
     let mut store = Graphed::filled(&["one"]).await;
@@ -191,6 +230,15 @@ async fn damaged_graphs_are_told_by_a_verification_and_cost_a_restore_nothing_bu
         let into = Graphed::new(&[]);
         assert!(into.load(&repository, &manifest).await.is_empty());
         assert_eq!(state_of(&into.inner).await, state_of(&store.inner).await);
+    }
+    // A file that is there and cannot be read is not the store's failure either.
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        let into = Graphed::new(&[]);
+        assert!(into.load(&repository, &manifest).await.is_empty());
+        assert_eq!(state_of(&into.inner).await, state_of(&store.inner).await);
+        std::fs::remove_file(&path).unwrap();
     }
     // The next snapshot writes what is missing.
     let (_, written) = store.snapshot(&repository, Some(&manifest)).await;
