@@ -1,7 +1,7 @@
 //! One collection: slots, ids, tombstones and the rebuild.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use mainstay_core::{
     CollectionSpec, Fields, Filter, Lsn, Payload, Point, PointId, Record, Result, ScrollPage, ScrollQuery,
@@ -35,6 +35,8 @@ pub struct Collection {
     writer: Mutex<()>,
     /// Bytes of a rebuild that is not in place yet, or of what it replaced and is not freed yet.
     building: AtomicU64,
+    /// Whether the latter is counted there: a rebuild has all but ended.
+    pub freeing: AtomicBool,
     /// Orders the uses of points; `None` in a store that never becomes partial.
     clock: Option<Arc<Clock>>,
 }
@@ -131,11 +133,14 @@ impl State {
     pub fn put_loaded(&mut self, slot: Option<Slot>) {
         match slot {
             Some(slot) => self.put(slot),
-            None => {
-                self.buried.insert(self.next_slot());
-                self.push(Slot::wasted(PointId::Num(0)));
-            }
+            None => self.waste(PointId::Num(0)),
         }
+    }
+
+    /// Takes the next slot for no point.
+    fn waste(&mut self, id: PointId) {
+        self.buried.insert(self.next_slot());
+        self.push(Slot::wasted(id));
     }
 
     fn bury(&mut self, slot: u32) {
@@ -198,6 +203,7 @@ impl Collection {
             state: RwLock::new(state),
             writer: Mutex::new(()),
             building: AtomicU64::new(0),
+            freeing: AtomicBool::new(false),
             clock,
         })
     }
@@ -246,8 +252,7 @@ impl Collection {
                 if let Err(error) = graph.add(slot, vector) {
                     // Some graph may have the slot, so no other point may take it.
                     let mut state = self.state.write();
-                    state.push(Slot::wasted(point.id));
-                    state.buried.insert(slot);
+                    state.waste(point.id);
                     self.track(&mut state, 0);
                     return Err(error);
                 }
@@ -404,6 +409,7 @@ impl Collection {
     pub fn rebuild(&self, stop: &dyn Fn() -> bool) -> Result<()> {
         let rebuilt = self.build_anew(stop);
         self.building.store(0, Ordering::Relaxed);
+        self.freeing.store(false, Ordering::Release);
         rebuilt
     }
 
@@ -458,6 +464,7 @@ impl Collection {
                 fresh.push(held.clone());
                 self.track(&mut fresh, state.recency.of(old));
             }
+            self.freeing.store(true, Ordering::Release);
             // From here on the new state is counted as the collection's own, and the old one, but for what they share,
             // as what is not freed yet.
             self.building.store(state.bytes().saturating_sub(state.stored_bytes), Ordering::Relaxed);

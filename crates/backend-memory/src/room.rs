@@ -88,7 +88,7 @@ impl Room {
         let Some(max) = options.max_memory else { return Ok(()) };
         let fits = |held: u64| held.saturating_add(added) <= max;
         if options.when_full == WhenFull::Partial && !self.make_room(max, collections, added) {
-            let text = "points that were let go take the room until a rebuild frees it";
+            let text = "the room is taken until a rebuild frees it";
             return Err(Error::new(ErrorKind::StorageFull, text));
         }
         let held = self.held.load(Ordering::Relaxed);
@@ -106,8 +106,8 @@ impl Room {
         Err(Error::new(ErrorKind::StorageFull, text))
     }
 
-    /// Lets go what was not used for longest, until what is added, and a rebuild after it, fit. False if too much was
-    /// let go already that only a rebuild frees: it is better waited for.
+    /// Lets go what was not used for longest, until what is added, and a rebuild after it, fit. False if a rebuild frees
+    /// what is wanted, because too much was let go already or it is about to end: it is better waited for.
     fn make_room(&self, max: u64, collections: &[Arc<Collection>], added: u64) -> bool {
         // What is added is added to a rebuild too.
         let added = added.saturating_mul(2);
@@ -116,10 +116,16 @@ impl Room {
             self.reserved.fetch_add(added / 2, Ordering::Relaxed);
             return true;
         }
+        let is_freeing = || collections.iter().any(|collection| collection.freeing.load(Ordering::Acquire));
         loop {
+            // What is freed is still counted, and letting points go would not change that.
+            let freeing = is_freeing();
             let wanted = self.reserve(collections);
             if wanted.saturating_add(added) <= max {
                 return true;
+            }
+            if freeing || is_freeing() {
+                return false;
             }
             if wanted <= max && collections.iter().any(|collection| collection.is_half_buried()) {
                 return false;

@@ -15,7 +15,7 @@ use mainstay_core::{
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
 use crate::collection::Collection;
 use crate::options::MemoryOptions;
@@ -43,7 +43,7 @@ struct Inner {
     closed: AtomicBool,
     room: Room,
     /// How many rebuilds are under way.
-    rebuilding: watch::Sender<usize>,
+    rebuilding: watch::Sender<Rebuilds>,
 }
 
 /// Measured again after this many points were written.
@@ -65,14 +65,14 @@ impl MemoryStore {
             load: Mutex::default(),
             closed: AtomicBool::new(false),
             room: Room::default(),
-            rebuilding: watch::Sender::new(0),
+            rebuilding: watch::Sender::default(),
         };
         Ok(Self { inner: Arc::new(inner), rebuilds: Mutex::default() })
     }
 
     /// Whether a collection is being built anew.
     pub fn is_rebuilding(&self) -> bool {
-        *self.inner.rebuilding.borrow() > 0
+        self.inner.rebuilding.borrow().running > 0
     }
 
     /// Starts a rebuild of every collection that wants one and has the room, unless some are under way. Answers whether it
@@ -80,7 +80,7 @@ impl MemoryStore {
     fn start_rebuilds(&self) -> bool {
         let mut rebuilds = self.rebuilds.lock();
         while rebuilds.try_join_next().is_some() {}
-        if *self.inner.rebuilding.borrow() > 0 || self.inner.closed.load(Ordering::Relaxed) {
+        if self.is_rebuilding() || self.inner.closed.load(Ordering::Relaxed) {
             return false;
         }
         let due = self.inner.room.rebuilds(&self.inner.options, &self.inner.all());
@@ -102,7 +102,7 @@ impl MemoryStore {
     /// Waits until no rebuild is under way.
     async fn rebuilds_ended(&self, cx: &Context) -> Result<()> {
         let mut rebuilding = self.inner.rebuilding.subscribe();
-        let ended = timeout_at(cx.deadline, rebuilding.wait_for(|count| *count == 0)).await;
+        let ended = timeout_at(cx.deadline, rebuilding.wait_for(|rebuilds| rebuilds.running == 0)).await;
         // That nobody counts any more means that none is under way either.
         ended.map(|_| ()).map_err(|_| Error::new(ErrorKind::Timeout, "a rebuild goes on beyond the deadline"))
     }
@@ -113,16 +113,19 @@ impl MemoryStore {
         F: Future<Output = Result<T>> + Send,
     {
         loop {
+            let ended = self.inner.rebuilding.borrow().ended;
             let done = work().await;
             self.start_rebuilds();
             let Err(error) = done else { return done };
-            let mut rebuilding = self.inner.rebuilding.subscribe();
-            if error.kind() != ErrorKind::StorageFull || *rebuilding.borrow_and_update() == 0 {
+            let now = *self.inner.rebuilding.borrow();
+            // One that ended since the work began may have freed the room.
+            let may_free = now.running > 0 || now.ended != ended;
+            if error.kind() != ErrorKind::StorageFull || !may_free {
                 return Err(error);
             }
             // So that the answer is back before nobody waits for it any more.
-            let soon = Instant::now() + cx.remaining().mul_f64(0.9);
-            if timeout_at(soon, rebuilding.wait_for(|count| *count == 0)).await.is_err() {
+            let soon = Context::within(cx.remaining().mul_f64(0.9));
+            if self.rebuilds_ended(&soon).await.is_err() {
                 let text = "the member is full until a rebuild that is under way has freed room";
                 return Err(Error::new(ErrorKind::Overloaded, text).with_source(error));
             }
@@ -141,19 +144,29 @@ impl MemoryStore {
     }
 }
 
+/// How many rebuilds are under way, and how many have ended.
+#[derive(Clone, Copy, Default)]
+struct Rebuilds {
+    running: usize,
+    ended: u64,
+}
+
 /// A rebuild that is under way.
 struct Running(Arc<Inner>);
 
 impl Running {
     fn new(inner: &Arc<Inner>) -> Self {
-        inner.rebuilding.send_modify(|count| *count += 1);
+        inner.rebuilding.send_modify(|rebuilds| rebuilds.running += 1);
         Self(Arc::clone(inner))
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.rebuilding.send_modify(|count| *count = count.saturating_sub(1));
+        self.0.rebuilding.send_modify(|rebuilds| {
+            rebuilds.running = rebuilds.running.saturating_sub(1);
+            rebuilds.ended += 1;
+        });
     }
 }
 
@@ -270,6 +283,7 @@ impl Inner {
     /// Forgets everything.
     fn clear(&self) {
         *self.position.lock() = None;
+        *self.load.lock() = None;
         self.collections.write().clear();
         self.room.clear();
     }
@@ -302,7 +316,6 @@ impl Inner {
             RestoreStep::Begin => {
                 self.restoring.store(true, Ordering::Relaxed);
                 self.clear();
-                *self.load.lock() = None;
             }
             RestoreStep::Collection { spec, incarnation } => self.create(spec, incarnation)?,
             RestoreStep::Points { collection, records } => {

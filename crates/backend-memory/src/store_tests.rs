@@ -93,3 +93,55 @@ async fn a_rebuild_that_does_not_end_is_waited_for_until_the_deadline() {
     store.close(&cx()).await.unwrap();
     assert_eq!(store.prepare_snapshot(&cx()).await.unwrap_err().kind(), ErrorKind::Unavailable);
 }
+
+#[tokio::test]
+async fn work_without_room_is_tried_again_after_a_rebuild_that_ended_before_anybody_looked() {
+    let store = MemoryStore::new(MemoryOptions::default()).unwrap();
+    let tries = std::sync::atomic::AtomicU32::new(0);
+    let full = || Err(Error::new(ErrorKind::StorageFull, "no room"));
+    let cx = cx();
+    let done = store.with_room(&cx, || {
+        let first = tries.fetch_add(1, Ordering::Relaxed) == 0;
+        if first {
+            drop(Running::new(&store.inner));
+        }
+        std::future::ready(if first { full() } else { Ok(()) })
+    });
+    done.await.unwrap();
+    assert_eq!(tries.load(Ordering::Relaxed), 2);
+    // Where no rebuild ended there is nothing to wait for.
+    let refused = store.with_room(&cx, || std::future::ready(full())).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::StorageFull);
+}
+
+#[test]
+fn no_point_is_let_go_for_room_that_is_about_to_be_free() {
+    let options = MemoryOptions {
+        max_memory: Some(2 << 20),
+        when_full: crate::WhenFull::Partial,
+        ..MemoryOptions::default()
+    };
+    let store = MemoryStore::new(options).unwrap();
+    let log = LogIdentity { id: LogId(uuid::Uuid::from_u128(1)), epoch: 1 };
+    let mut after = Position::start(log);
+    let mut write = |op: Op| {
+        let entry = Entry { lsn: after.lsn.next(), hash: EntryHash([1; 32]), op, size_bytes: 0 };
+        let done = store.inner.apply(&Run::new(after, vec![Arc::new(entry)]).unwrap());
+        done.map(|position| after = position)
+    };
+    write(Op::CreateCollection(CollectionSpec::dense(name("c"), 2, Distance::Dot))).unwrap();
+    let collection = store.inner.all().remove(0);
+    let points = |batch: u64| Op::Upsert {
+        collection: CollectionRef { name: name("c"), incarnation: Lsn(1) },
+        points: (batch * 50..(batch + 1) * 50).map(|id| Arc::new(Point::new(id, vec![1.0, 2.0]))).collect(),
+    };
+    collection.freeing.store(true, Ordering::Relaxed);
+    let refused = (0..10_000).find_map(|batch| write(points(batch)).err().map(|error| (batch, error)));
+    let (batch, error) = refused.unwrap();
+    assert_eq!(error.kind(), ErrorKind::StorageFull);
+    assert!(batch > 0 && !store.is_partial());
+    assert_eq!(collection.len(), batch * 50);
+    collection.freeing.store(false, Ordering::Relaxed);
+    write(points(batch)).unwrap();
+    assert!(store.is_partial());
+}
