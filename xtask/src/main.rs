@@ -35,7 +35,8 @@ Develop
   protoc                        prints the variables with which plain cargo builds the feature `lance`
 
 Maintain (the commands of `mainstay`, built with the features that the given TOML needs)
-  init, config, status, events, collections, import, index, search, get, count, delete, export, adopt, copy, diff, drill, snapshot
+  init, config, status, events, failover, failback, quarantine, release, collections, import, index, search, get, count,
+  delete, export, adopt, copy, diff, estimate, drift, drill, snapshot
                                 such as: cargo xtask status --config mainstay.toml";
 
 fn main() -> ExitCode {

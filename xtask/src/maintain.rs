@@ -14,6 +14,10 @@ pub const COMMANDS: &[&str] = &[
     "config",
     "status",
     "events",
+    "failover",
+    "failback",
+    "quarantine",
+    "release",
     "collections",
     "import",
     "index",
@@ -25,6 +29,8 @@ pub const COMMANDS: &[&str] = &[
     "adopt",
     "copy",
     "diff",
+    "estimate",
+    "drift",
     "drill",
     "snapshot",
 ];
@@ -62,6 +68,11 @@ fn features(path: impl AsRef<Path>) -> BTreeSet<String> {
     let needed =
         members.into_iter().flatten().filter_map(|(_, member)| match member.get("backend")?.as_str()? {
             "memory" => Some("memory"),
+            "lance"
+                if member.get("uri").and_then(toml::Value::as_str).is_some_and(|uri| uri.contains("://")) =>
+            {
+                Some("lance-cloud")
+            }
             "lance" => Some("lance"),
             "qdrant" if member.get("path").is_some() => Some("qdrant-edge"),
             "qdrant" => Some("qdrant"),

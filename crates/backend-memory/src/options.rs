@@ -9,10 +9,9 @@ pub enum Quantization {
     /// 4 bytes a dimension; the graph is the only copy of the vectors, which makes this the smallest.
     #[default]
     F32,
-    /// 2 bytes a dimension, beside the exact vectors: 6 in all.
+    /// 2 bytes a dimension, beside the exact vectors: 6 in all. Cosine vectors only; other distances use f32.
     F16,
-    /// 1 byte a dimension, beside the exact vectors: 5 in all. Cosine vectors only, whose numbers lie within −1
-    /// and 1; other distances use f32.
+    /// 1 byte a dimension, beside the exact vectors: 5 in all. Cosine vectors only; other distances use f32.
     I8,
 }
 

@@ -24,6 +24,7 @@
 //! |---|---|---|
 //! | `memory` (default) | the memory member | a C++ compiler, seconds |
 //! | `lance` | the LanceDB member | protoc, minutes of build |
+//! | `lance-cloud` | LanceDB in object stores | half a minute more than `lance` |
 //! | `qdrant` | a Qdrant server or cluster | about a minute of build |
 //! | `qdrant-edge` | Qdrant in this process, on a directory | minutes of build |
 //! | `snapshots` (default) | snapshots and the archived log | under a minute of build |
