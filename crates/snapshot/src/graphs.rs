@@ -60,18 +60,18 @@ pub async fn save(
     repository: &Repository,
     store: &dyn VectorStore,
     found: Found<'_>,
-    written: &mut Written,
-) -> Result<Option<GraphManifest>> {
+) -> Result<(Option<GraphManifest>, Written)> {
     let Found { info, from, points, newer, before } = found;
     let collection = CollectionRef { name: info.spec.name.clone(), incarnation: info.incarnation };
     let saved = store.graphs().and_then(|graphs| graphs.save(&collection));
     let parameters = saved.as_ref().map(|saved| saved.parameters.as_str());
     let is_like = |before: &&GraphManifest| parameters.is_none_or(|now| now == before.parameters);
     if let Some(before) = before.filter(is_like).filter(|before| are_fresh(before, points, newer)) {
-        written.reused += before.files.len() as u64;
-        return Ok(Some(before.clone()));
+        let written = Written { reused: before.files.len() as u64, ..Written::default() };
+        return Ok((Some(before.clone()), written));
     }
-    let Some(saved) = saved else { return Ok(None) };
+    let mut written = Written::default();
+    let Some(saved) = saved else { return Ok((None, written)) };
     let (mut parts, mut files) = (saved.parts, Vec::new());
     loop {
         let (rest, next) = blocking(move || {
@@ -84,7 +84,7 @@ pub async fn save(
             Some(Ok(part)) => part,
             Some(Err(error)) => {
                 tracing::info!(collection = %collection.name, %error, "a snapshot without graphs");
-                return Ok(None);
+                return Ok((None, written));
             }
             None => break,
         };
@@ -94,12 +94,8 @@ pub async fn save(
         written.bytes += file.bytes;
         files.push(file);
     }
-    Ok((!files.is_empty()).then_some(GraphManifest {
-        lsn: from,
-        points,
-        parameters: saved.parameters,
-        files,
-    }))
+    let graph = GraphManifest { lsn: from, points, parameters: saved.parameters, files };
+    Ok(((!graph.files.is_empty()).then_some(graph), written))
 }
 
 /// Gives a store the graphs of a collection that it is about to be given the points of, if it has a use for them.
@@ -129,10 +125,13 @@ pub async fn load(
         }
     };
     match graphs.load(cx, &collection, from.points(), parts).await {
-        Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::StorageFull) => told(error),
-        loaded => loaded?,
+        Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Invalid) => Err(error),
+        Err(error) => {
+            told(error);
+            Ok(())
+        }
+        Ok(()) => Ok(()),
     }
-    Ok(())
 }
 
 /// The parts of graphs.

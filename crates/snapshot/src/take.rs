@@ -211,7 +211,7 @@ impl Taking<'_> {
         let graph_before = before.and_then(|before| before.graph.as_ref());
         let (mut points, mut newer) = (0, 0);
         let ahead = if self.options.rate.is_some() { AHEAD_AT_A_RATE } else { AHEAD };
-        let (mut taken, mut written) = (Vec::new(), Written::default());
+        let (mut taken, mut graph, mut written) = (Vec::new(), None, Written::default());
         for pass in 0..passes {
             let share = |n: u32| (u64::from(buckets) * u64::from(n) / u64::from(passes)) as u32;
             let range = share(pass)..share(pass + 1);
@@ -229,25 +229,41 @@ impl Taking<'_> {
                 self.bucket(&info.spec, number, ids, before)
             });
             let mut done = futures::stream::iter(work).buffered(ahead);
-            while let Some((bucket, part)) = done.try_next().await? {
-                written += part;
-                taken.extend(bucket);
+            let buckets = async {
+                while let Some((bucket, part)) = done.try_next().await? {
+                    written += part;
+                    taken.extend(bucket);
+                }
+                Ok(())
+            };
+            if pass + 1 < passes {
+                buckets.await?;
+                continue;
             }
+            let before = graph_before.filter(|graph| self.has_all(graph));
+            let found = graphs::Found { info, from: self.from, points, newer, before };
+            // Beside the last buckets: who counts what changed has read the ids of all.
+            let ((), (saved, part)) = futures::try_join!(buckets, self.graphs(found))?;
+            graph = saved;
+            written += part;
         }
         if self.is_gone(info).await? {
             return Err(Error::new(ErrorKind::Unavailable, "the collection was dropped while it was read"));
         }
-        let graph = if self.options.graphs {
-            let has_all =
-                |graph: &&GraphManifest| graph.files.iter().all(|file| self.has(file.hash, file.bytes));
-            let before = graph_before.filter(has_all);
-            let found = graphs::Found { info, from: self.from, points, newer, before };
-            graphs::save(self.repository, self.store, found, &mut written).await?
-        } else {
-            None
-        };
         let (spec, incarnation) = (info.spec.clone(), info.incarnation);
         Ok((CollectionManifest { spec, incarnation, bits, buckets: taken, graph }, written))
+    }
+
+    /// The graphs, if they are wanted.
+    async fn graphs(&self, found: graphs::Found<'_>) -> Result<(Option<GraphManifest>, Written)> {
+        match self.options.graphs {
+            true => graphs::save(self.repository, self.store, found).await,
+            false => Ok((None, Written::default())),
+        }
+    }
+
+    fn has_all(&self, graph: &GraphManifest) -> bool {
+        graph.files.iter().all(|file| self.has(file.hash, file.bytes))
     }
 
     /// Whether a file is there that can be listed again.
