@@ -152,9 +152,12 @@ impl Snapshots {
         let mut since = None;
         for listed in repository.snapshots().await?.into_iter().rev() {
             let Some(manifest) = self.read_back(repository, listed).await? else { continue };
-            if since.is_none() {
-                since = (chrono::Utc::now() - listed.id.time()).to_std().ok();
+            if self.state.lock().good.len() == 1 {
                 self.note_newest(&manifest);
+                // The first of a new epoch does not wait.
+                if manifest.from.log == self.log.identity() {
+                    since = (chrono::Utc::now() - listed.id.time()).to_std().ok();
+                }
             }
             if self.state.lock().good.len() >= 2 {
                 break;
@@ -182,8 +185,8 @@ impl Snapshots {
         self.state.lock().rests_until.unwrap_or_else(Instant::now)
     }
 
-    /// Reads a snapshot of this log back, but for the files that were read back before; `None` if it is of another log,
-    /// or damaged.
+    /// Reads a snapshot that this log continues back, but for the files that were read back before; `None` if it does not,
+    /// or if it is damaged.
     async fn read_back(&self, repository: &Repository, listed: Listed) -> Result<Option<Manifest>> {
         let damaged = |error: &Error| tracing::warn!(id = %listed.id, %error, "a snapshot is damaged");
         let manifest = match repository.manifest(listed).await {
@@ -194,7 +197,8 @@ impl Snapshots {
             }
             Err(error) => return Err(error),
         };
-        if manifest.from.log.id != self.log.identity().id {
+        let from = &manifest.from;
+        if from.log != self.log.identity() && !self.continues(from).await {
             return Ok(None);
         }
         let known = self.state.lock().good_files.clone();

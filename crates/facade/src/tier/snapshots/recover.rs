@@ -87,7 +87,6 @@ impl Snapshots {
     /// Snapshots that this log continues from an entry at or after this one, the newest first.
     async fn usable(&self, at_least: Lsn) -> Result<Vec<Manifest>> {
         let repository = &self.repository().await?;
-        let (log, end) = (self.log.identity(), self.log.bounds().last);
         let mut usable = Vec::new();
         for listed in repository.snapshots().await?.into_iter().rev().take(LOOKED_AT) {
             let manifest = match repository.manifest(listed).await {
@@ -97,16 +96,22 @@ impl Snapshots {
                     continue;
                 }
             };
-            let from = manifest.from;
-            if from.log.id != log.id || from.log.epoch > log.epoch || from.lsn < at_least || from.lsn > end {
-                continue;
-            }
-            // The hash says that both have one history up to there.
-            let known: Result<Position, Error> = self.log.position_at(from.lsn).await;
-            if known.is_ok_and(|known| known.hash == from.hash) {
+            if manifest.from.lsn >= at_least && self.continues(&manifest.from).await {
                 usable.push(manifest);
             }
         }
         Ok(usable)
+    }
+
+    /// Whether the log has what comes after a position, of this or an earlier epoch, and leads there: after a restore there
+    /// are snapshots of what is no longer the history.
+    pub(super) async fn continues(&self, from: &Position) -> bool {
+        let (log, end) = (self.log.identity(), self.log.bounds().last);
+        if from.log.id != log.id || from.log.epoch > log.epoch || from.lsn > end {
+            return false;
+        }
+        // The hash says that both have one history up to there.
+        let known: Result<Position, Error> = self.log.position_at(from.lsn).await;
+        known.is_ok_and(|known| known.hash == from.hash)
     }
 }
