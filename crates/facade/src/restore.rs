@@ -5,6 +5,7 @@
 //! and is loaded from the snapshot and replays the log. So a restore that is cut short leaves the old log as it was, and
 //! one that is done needs nothing else.
 
+mod find;
 mod part;
 
 use std::collections::BTreeSet;
@@ -12,22 +13,19 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use mainstay_core::{
-    CollectionName, Entry, EntryHash, Error, ErrorKind, LogIdentity, Lsn, Op, Position, Result, Run,
-    VectorStore,
+    CollectionName, Entry, Error, ErrorKind, LogIdentity, Lsn, Op, Position, Result, Run, VectorStore,
 };
 use mainstay_core::{Context, RestoreStep};
 use mainstay_snapshot::load::load;
 use mainstay_snapshot::prune::PruneOptions;
-use mainstay_snapshot::repository::Listed;
-use mainstay_snapshot::segment::covering;
-use mainstay_snapshot::verify::verify;
 use mainstay_snapshot::{Manifest, Repository, SnapshotId};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::catalog::{Collection, Collections};
 use crate::config::Config;
-use crate::log::{Checkpoint, Log, LogOptions, SledLog, decode, io_error};
+use crate::log::{Checkpoint, DirectoryLock, Log, LogOptions, SledLog, io_error};
+use crate::restore::find::find;
 use crate::tier::place_options;
 
 /// Entries that are written, or applied to a store, at once.
@@ -87,15 +85,6 @@ pub struct Restored {
     pub replaced: Option<PathBuf>,
 }
 
-/// A snapshot and the archived entries that go on from it.
-struct Found {
-    manifest: Manifest,
-    entries: Vec<Arc<Entry>>,
-    written_by: Option<DateTime<Utc>>,
-    left_out: u64,
-    passed_over: Vec<(SnapshotId, String)>,
-}
-
 /// Opens the repository of a config's snapshots, to read from it.
 ///
 /// # Errors
@@ -140,16 +129,21 @@ pub async fn restore(config: &Config, options: RestoreOptions) -> Result<Restore
         return Err(Error::invalid("a log in memory cannot be restored; name a directory with log.path"));
     }
     let path = config.log.path.clone();
-    let there = path.join("sled").exists();
-    if there && !options.replace && !options.dry_run {
-        let text =
-            format!("the tier has a log in {}; --replace puts the restored one in its place", path.display());
-        return Err(Error::new(ErrorKind::AlreadyExists, text));
-    }
+    check_replaceable(&path, &options)?;
+    // From before it is known what is archived until the new log is in its place nobody may write to the old one.
+    let lock = match options.dry_run {
+        true => None,
+        false => {
+            let path = path.clone();
+            let lock = blocking(move || DirectoryLock::take(&path)).await?;
+            Some(Arc::new(lock))
+        }
+    };
+    let there = check_replaceable(&path, &options)?;
     let found = find(&repository, &options).await?;
     let from = found.manifest.from;
     let to = found.entries.last().map_or(from.lsn, |entry| entry.lsn);
-    let epoch = newest_epoch(&repository, from.log, &path, there && !options.dry_run).await? + 1;
+    let epoch = newest_epoch(&repository, from.log, &path, lock.as_ref().filter(|_| there)).await? + 1;
     let log = LogIdentity { id: from.log.id, epoch };
     let mut restored = Restored {
         snapshot: found.manifest.id,
@@ -171,7 +165,19 @@ pub async fn restore(config: &Config, options: RestoreOptions) -> Result<Restore
     let aside = sibling(&path, "restoring");
     build(&aside, checkpoint, &found.entries).await?;
     restored.replaced = blocking(move || put_in_place(&aside, &path, there)).await?;
+    drop(lock);
     Ok(restored)
+}
+
+/// Whether there is a log that will be replaced.
+fn check_replaceable(path: &Path, options: &RestoreOptions) -> Result<bool> {
+    let there = path.join("sled").exists();
+    if there && !options.replace && !options.dry_run {
+        let text =
+            format!("the tier has a log in {}; --replace puts the restored one in its place", path.display());
+        return Err(Error::new(ErrorKind::AlreadyExists, text));
+    }
+    Ok(there)
 }
 
 /// Loads a store by itself, without a tier, as it was: its position is then of the log that the snapshot was of. If only some
@@ -233,118 +239,6 @@ pub async fn restore_store(
     })
 }
 
-/// The newest good snapshot that reaches no further than is wanted, and the entries from there.
-async fn find(repository: &Repository, options: &RestoreOptions) -> Result<Found> {
-    let mut candidates = match options.snapshot {
-        Some(id) => vec![repository.find(id).await?],
-        None => repository.snapshots().await?,
-    };
-    candidates.reverse();
-    let mut passed_over = Vec::new();
-    for listed in candidates {
-        match candidate(repository, listed, options.until).await {
-            Ok(mut found) => {
-                found.passed_over = passed_over;
-                return Ok(found);
-            }
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Unsupported
-                ) =>
-            {
-                tracing::warn!(id = %listed.id, %error, "the snapshot is passed over");
-                passed_over.push((listed.id, error.to_string()));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    let why: Vec<_> = passed_over.iter().map(|(id, why)| format!("{id}: {why}")).collect();
-    let text = format!("no snapshot at {} can be restored so; {}", repository.place(), why.join("; "));
-    Err(Error::new(ErrorKind::NotFound, text))
-}
-
-async fn candidate(repository: &Repository, listed: Listed, until: Until) -> Result<Found> {
-    let manifest = repository.manifest(listed).await?;
-    if let Until::Lsn(lsn) = until
-        && lsn < manifest.to.lsn
-    {
-        let text = format!("it reaches to entry {}, which is beyond {lsn}", manifest.to.lsn);
-        return Err(Error::new(ErrorKind::NotFound, text));
-    }
-    let verified = verify(repository, listed, &|_, _| {}).await?;
-    if let Some(problem) = verified.problems.into_iter().next() {
-        return Err(problem);
-    }
-    let log = manifest.from.log;
-    let (mut entries, mut marks) = (Vec::new(), Vec::new());
-    let mut before = manifest.from.hash;
-    for name in covering(&repository.segments(log).await?, manifest.from.lsn) {
-        let segment = match repository.read_segment(log, name).await {
-            Ok(segment) => segment,
-            // What comes before it may be all that is wanted.
-            Err(error) if error.kind() == ErrorKind::Corrupt => {
-                tracing::warn!(%error, "the archived log ends before this");
-                break;
-            }
-            Err(error) => return Err(error),
-        };
-        marks.extend(segment.marks.iter().copied());
-        let last = entries.last().map_or(manifest.from.lsn, |entry: &Arc<Entry>| entry.lsn);
-        let lsns = (segment.first.0..).map(Lsn);
-        for (lsn, bytes) in lsns.zip(&segment.entries).filter(|(lsn, _)| *lsn > last) {
-            let entry = decode(lsn, Some(before), bytes)?;
-            before = entry.hash;
-            entries.push(Arc::new(entry));
-        }
-    }
-    let reached = entries.last().map_or(manifest.from.lsn, |entry| entry.lsn);
-    if reached < manifest.to.lsn {
-        let text = format!(
-            "it needs the log up to entry {}, and the archive goes on without a gap only to {reached}",
-            manifest.to.lsn
-        );
-        return Err(Error::new(ErrorKind::NotFound, text));
-    }
-    if !hash_at(&manifest, &entries, manifest.to.lsn).is_some_and(|hash| hash == manifest.to.hash) {
-        return Err(Error::new(
-            ErrorKind::Corrupt,
-            "the archived log is not the one that the snapshot was of",
-        ));
-    }
-    let wanted = match until {
-        Until::End => reached,
-        Until::Lsn(lsn) if lsn <= reached => lsn,
-        Until::Lsn(lsn) => {
-            let text = format!("entry {lsn} is not archived, the archive ends at {reached}");
-            return Err(Error::new(ErrorKind::NotFound, text));
-        }
-        Until::Time(time) => {
-            let by = marks.iter().filter(|mark| mark.time <= time).map(|mark| mark.lsn).max();
-            // Without an entry after the snapshot, its own end is what is known of the time.
-            let at = by.max((manifest.ended <= time).then_some(manifest.to.lsn));
-            match at.filter(|at| *at >= manifest.to.lsn) {
-                Some(at) => at,
-                None => {
-                    return Err(Error::new(ErrorKind::NotFound, format!("it is from after {time}")));
-                }
-            }
-        }
-    };
-    entries.retain(|entry| entry.lsn <= wanted);
-    let written_by = marks.iter().filter(|mark| mark.lsn >= wanted).map(|mark| mark.time).min();
-    let left_out = reached.0 - wanted.0;
-    Ok(Found { manifest, entries, written_by, left_out, passed_over: Vec::new() })
-}
-
-/// The hash of the history up to an entry.
-fn hash_at(manifest: &Manifest, entries: &[Arc<Entry>], lsn: Lsn) -> Option<EntryHash> {
-    if lsn == manifest.from.lsn {
-        return Some(manifest.from.hash);
-    }
-    entries.iter().find(|entry| entry.lsn == lsn).map(|entry| entry.hash)
-}
-
 /// The collections that existed at the snapshot's LSN; those that came later come with their entries.
 fn collections(manifest: &Manifest) -> Collections {
     let there =
@@ -358,13 +252,18 @@ fn collections(manifest: &Manifest) -> Collections {
         .collect()
 }
 
-/// The highest epoch of a log that is known.
-async fn newest_epoch(repository: &Repository, log: LogIdentity, path: &Path, there: bool) -> Result<u64> {
+/// The highest epoch of a log that is known, also to the log that is there, if it is locked.
+async fn newest_epoch(
+    repository: &Repository,
+    log: LogIdentity,
+    path: &Path,
+    locked: Option<&Arc<DirectoryLock>>,
+) -> Result<u64> {
     let archived = repository.logs().await?.into_iter().filter(|known| known.id == log.id);
     let mut newest = archived.map(|known| known.epoch).max().unwrap_or_default().max(log.epoch);
-    if there {
+    if let Some(lock) = locked {
         // A log that is damaged beyond opening is one more reason to restore it.
-        match SledLog::open(LogOptions::new(path)).await {
+        match SledLog::open_held(LogOptions::new(path), Arc::clone(lock)).await {
             Ok(open) => {
                 let known = open.identity();
                 open.close().await?;
@@ -409,21 +308,10 @@ async fn build(directory: &Path, checkpoint: Checkpoint, entries: &[Arc<Entry>])
     written
 }
 
-/// Puts a log in the place of another one, which gets another name, and answers which.
+/// Puts a log in the place of a directory that is held, and answers under which name the log that was there, if one was, is
+/// kept.
 fn put_in_place(new: &Path, path: &Path, there: bool) -> Result<Option<PathBuf>> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)
-            .map_err(|e| io_error("the directory of the log cannot be made", parent, e))?;
-    }
-    if !there {
-        // An empty directory may be there, with a lock file in it.
-        let _ = std::fs::remove_file(path.join("LOCK"));
-        let _ = std::fs::remove_dir(path);
-        std::fs::rename(new, path).map_err(|e| io_error("the restored log cannot be renamed", new, e))?;
-        sync_parent(path)?;
-        return Ok(None);
-    }
     let old = sibling(path, &format!("replaced-{}", Utc::now().format("%Y%m%dT%H%M%S%.3fZ")));
     // It gets the name first that the old one then has: the next restore removes whatever has the name of one under way.
     std::fs::rename(new, &old).map_err(|e| io_error("the restored log cannot be renamed", new, e))?;
@@ -434,7 +322,14 @@ fn put_in_place(new: &Path, path: &Path, there: bool) -> Result<Option<PathBuf>>
         io_error("the log cannot be replaced", path, e.into())
     })?;
     sync_parent(path)?;
-    Ok(Some(old))
+    if there {
+        return Ok(Some(old));
+    }
+    // What was there is a lock file that this process made.
+    if let Err(error) = std::fs::remove_dir_all(&old) {
+        tracing::warn!(path = %old.display(), %error, "an empty directory stays");
+    }
+    Ok(None)
 }
 
 fn sync_parent(path: &Path) -> Result<()> {

@@ -132,8 +132,7 @@ async fn a_restore_at_any_entry_is_the_state_at_that_entry() {
     }
     archived(&tier).await;
     tier.close().await.unwrap();
-    let place = directory.path().join("snapshots");
-    let repository = Repository::open(place.to_str().unwrap(), &PlaceOptions::default()).await.unwrap();
+    let repository = repository_of(directory.path()).await;
     for (lsn, state) in states {
         let store = ModelStore::default();
         let options = RestoreOptions { until: Until::Lsn(lsn), ..RestoreOptions::default() };
@@ -214,7 +213,7 @@ async fn a_damaged_snapshot_costs_nothing_because_an_older_one_is_good() {
     tier.close().await.unwrap();
     std::fs::remove_dir_all(directory.path().join("log")).unwrap();
     let place = directory.path().join("snapshots");
-    let repository = Repository::open(place.to_str().unwrap(), &PlaceOptions::default()).await.unwrap();
+    let repository = repository_of(directory.path()).await;
     let mut manifests = Vec::new();
     for id in &ids {
         manifests.push(repository.manifest(repository.find(*id).await.unwrap()).await.unwrap());
@@ -233,6 +232,167 @@ async fn a_damaged_snapshot_costs_nothing_because_an_older_one_is_good() {
     assert!(restored.passed_over[0].1.contains(&name), "{:?}", restored.passed_over);
     let tier = open(directory.path()).await;
     assert_eq!(held(&tier, "a").await, before);
+    tier.close().await.unwrap();
+}
+
+/// A tier with three snapshots, restored to before the last two of them.
+async fn restored_to_before_two_snapshots(directory: &Path) -> Tier {
+    let tier = Tier::open(manual(directory)).await.unwrap();
+    create(&tier).await;
+    tier.upsert(&docs(), vec![point(1, 1.0)]).await.unwrap();
+    tier.snapshot().await.unwrap();
+    tier.upsert(&docs(), vec![point(2, 1.0)]).await.unwrap();
+    let wanted = tier.status().log.last;
+    let before = held(&tier, "a").await;
+    for id in 3..=4 {
+        tier.delete(&docs(), &[1.into(), 2.into()]).await.unwrap();
+        tier.upsert(&docs(), vec![point(id, 1.0)]).await.unwrap();
+        tier.snapshot().await.unwrap();
+    }
+    archived(&tier).await;
+    tier.close().await.unwrap();
+    let options = RestoreOptions { until: Until::Lsn(wanted), replace: true, ..RestoreOptions::default() };
+    let restored = restore(&manual(directory), options).await.unwrap();
+    assert_eq!((restored.to, restored.log.epoch), (wanted, 2));
+    let tier = Tier::open(manual(directory)).await.unwrap();
+    tier.wait_caught_up(PATIENCE).await.unwrap();
+    assert_eq!(held(&tier, "a").await, before);
+    tier
+}
+
+async fn repository_of(directory: &Path) -> Repository {
+    let place = directory.join("snapshots");
+    Repository::open(place.to_str().unwrap(), &PlaceOptions::default()).await.unwrap()
+}
+
+/// No snapshot is made that is not asked for.
+fn manual(directory: &Path) -> Config {
+    let mut config = config(directory);
+    config.snapshots.save = mainstay::config::SaveMode::Manual;
+    config
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_of_what_a_restore_undid_count_for_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let tier = restored_to_before_two_snapshots(directory.path()).await;
+    // The log goes past where they were.
+    for id in 10..40 {
+        tier.upsert(&docs(), vec![point(id, 1.0)]).await.unwrap();
+    }
+    let looked = async {
+        while tier.status().snapshots.unwrap().good == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, looked).await.unwrap();
+    archived(&tier).await;
+    assert_eq!(tier.status().snapshots.unwrap().good, 1, "the one from before what was wanted");
+    tier.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_since_a_restore_is_restored_before_there_is_a_new_snapshot() {
+    let directory = tempfile::tempdir().unwrap();
+    let tier = restored_to_before_two_snapshots(directory.path()).await;
+    tier.upsert(&docs(), vec![point(50, 7.0)]).await.unwrap();
+    archived(&tier).await;
+    let before = held(&tier, "a").await;
+    let end = tier.status().log.last;
+    tier.close().await.unwrap();
+    std::fs::remove_dir_all(directory.path().join("log")).unwrap();
+    let restored = restore(&manual(directory.path()), RestoreOptions::default()).await.unwrap();
+    assert_eq!((restored.to, restored.log.epoch), (end, 3));
+    let tier = open(directory.path()).await;
+    assert_eq!(held(&tier, "b").await, before);
+    tier.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_opens_the_log_that_a_restore_replaces() {
+    let directory = tempfile::tempdir().unwrap();
+    let tier = Tier::open(manual(directory.path())).await.unwrap();
+    create(&tier).await;
+    for id in 1..=3 {
+        tier.upsert(&docs(), vec![point(id, 1.0)]).await.unwrap();
+        tier.wait_caught_up(PATIENCE).await.unwrap();
+        tier.snapshot().await.unwrap();
+    }
+    tier.close().await.unwrap();
+    // Whoever reads the two newest snapshots waits for somebody who writes to a file of each.
+    let repository = repository_of(directory.path()).await;
+    let mut pipes = Vec::new();
+    for listed in repository.snapshots().await.unwrap().into_iter().skip(1) {
+        let manifest = repository.manifest(listed).await.unwrap();
+        let bucket = mainstay::snapshot::layout::bucket(manifest.files().next().unwrap().hash);
+        let pipe = directory.path().join("snapshots").join(bucket.as_ref());
+        std::fs::remove_file(&pipe).unwrap();
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        pipes.push(pipe);
+    }
+    let config = config(directory.path());
+    let replace = || RestoreOptions { replace: true, ..RestoreOptions::default() };
+    let restoring = tokio::spawn({
+        let (config, options) = (config.clone(), replace());
+        async move { restore(&config, options).await }
+    });
+    let mut unread = pipes.clone();
+    let mut write_next = || {
+        let pipe = unread.pop().unwrap();
+        let open = move || std::fs::OpenOptions::new().write(true).open(pipe).unwrap();
+        tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(open))
+    };
+    // It has begun, and comes to the next.
+    drop(write_next().await.unwrap().unwrap());
+    let refused = Tier::open(config.clone()).await.err().unwrap();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
+    assert_eq!(restore(&config, replace()).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    drop(write_next().await.unwrap().unwrap());
+    let restored = restoring.await.unwrap().unwrap();
+    assert!(restored.replaced.is_some() && restored.passed_over.len() == 2, "{restored:?}");
+    pipes.iter().for_each(|pipe| std::fs::remove_file(pipe).unwrap());
+    let tier = open(directory.path()).await;
+    assert_eq!(held(&tier, "a").await.len(), 3);
+    tier.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_archive_is_restored_up_to_the_damage_only_if_that_is_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let tier = open(directory.path()).await;
+    create(&tier).await;
+    tier.snapshot().await.unwrap();
+    for id in 1..=3 {
+        tier.upsert(&docs(), vec![point(id, 1.0)]).await.unwrap();
+        archived(&tier).await;
+    }
+    tier.close().await.unwrap();
+    let place = directory.path().join("snapshots");
+    let repository = repository_of(directory.path()).await;
+    let log = repository.logs().await.unwrap().remove(0);
+    let segments = repository.segments(log).await.unwrap();
+    let second = segments.iter().find(|segment| segment.first == Lsn(3)).unwrap();
+    let path = place.join(mainstay::snapshot::layout::segment(log, *second).as_ref());
+    let whole = std::fs::read(&path).unwrap();
+    let replace = |until| RestoreOptions { until, replace: true, ..RestoreOptions::default() };
+    for damage in [Some(whole[..whole.len() - 1].to_vec()), None] {
+        match damage {
+            Some(damaged) => std::fs::write(&path, damaged).unwrap(),
+            None => std::fs::remove_file(&path).unwrap(),
+        }
+        for until in [Until::End, Until::Lsn(Lsn(4)), Until::Time(Utc::now())] {
+            let error = restore(&config(directory.path()), replace(until)).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{until:?}: {error}");
+            assert!(error.to_string().contains("--until-lsn 2"), "{error}");
+        }
+        let dry = RestoreOptions { dry_run: true, ..replace(Until::Lsn(Lsn(2))) };
+        assert_eq!(restore(&config(directory.path()), dry).await.unwrap().to, Lsn(2));
+    }
+    let restored = restore(&config(directory.path()), replace(Until::Lsn(Lsn(2)))).await.unwrap();
+    assert_eq!(restored.to, Lsn(2));
+    let tier = open(directory.path()).await;
+    assert_eq!(held(&tier, "a").await.len(), 1);
     tier.close().await.unwrap();
 }
 

@@ -36,7 +36,7 @@ pub(crate) use self::codec::decode;
 pub(crate) use self::codec::encode;
 pub use self::memory::MemoryLog;
 #[cfg(feature = "snapshots")]
-pub(crate) use self::sled::io_error;
+pub(crate) use self::sled::{DirectoryLock, io_error};
 pub use self::sled::{DiskLog, LogOptions, SledLog, SyncPolicy};
 pub use self::storage::{Barrier, Known, Mark, Opened, Storage};
 use crate::catalog::Collections;

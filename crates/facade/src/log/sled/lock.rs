@@ -16,7 +16,7 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 /// Held while the log is open; the operating system lets it go when the process ends, however it ends.
 #[derive(Debug)]
 pub struct DirectoryLock {
-    _file: File,
+    file: File,
 }
 
 impl DirectoryLock {
@@ -26,10 +26,21 @@ impl DirectoryLock {
     /// `Unavailable` naming the process that holds it, its host and since when.
     pub fn take(directory: &Path) -> Result<Self> {
         let io = |error| io_error("the log's directory cannot be used", directory, error);
-        std::fs::create_dir_all(directory).map_err(io)?;
         let path = directory.join("LOCK");
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
+        loop {
+            std::fs::create_dir_all(directory).map_err(io)?;
+            let mut options = OpenOptions::new();
+            let file = options.read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
+            let held = Self::hold(file, directory)?;
+            // A restore puts another directory in the place of the one that it holds.
+            if is_at(&held.file, &path) {
+                return Ok(held);
+            }
+        }
+    }
+
+    fn hold(mut file: File, directory: &Path) -> Result<Self> {
+        let io = |error| io_error("the log's directory cannot be used", directory, error);
         match try_lock(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -54,8 +65,25 @@ impl DirectoryLock {
         file.set_len(0).map_err(io)?;
         // At once, so that nobody reads half of it.
         file.write_all(holder().as_bytes()).map_err(io)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
+}
+
+/// Whether a file that was opened is still the one at its path.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let number = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(held), Ok(there)) => number(held) == number(there),
+        _ => false,
+    }
+}
+
+/// Elsewhere what is open cannot be replaced.
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> bool {
+    true
 }
 
 /// Takes the lock; tries for a moment, because a child that the last holder was just starting has the file until it begins

@@ -50,6 +50,9 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{oneshot, watch};
 
 use self::commit::{Committer, Request};
+#[cfg(feature = "snapshots")]
+pub(crate) use self::lock::DirectoryLock;
+#[cfg(not(feature = "snapshots"))]
 use self::lock::DirectoryLock;
 use self::snapshot::Snapshot;
 pub use self::store::{Store, io_error};
@@ -175,17 +178,37 @@ impl SledLog {
         Self::open(options).await
     }
 
+    /// Opens a log whose directory the caller holds, and goes on holding.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    #[cfg(feature = "snapshots")]
+    pub(crate) async fn open_held(options: LogOptions, lock: Arc<DirectoryLock>) -> Result<Self> {
+        Self::open_by(move || Self::open_blocking(options, lock, commit::file_barrier)).await
+    }
+
     async fn open_with(options: LogOptions, barrier: commit::OpenBarrier) -> Result<Self> {
+        Self::open_by(move || {
+            let lock = Arc::new(DirectoryLock::take(&options.path)?);
+            Self::open_blocking(options, lock, barrier)
+        })
+        .await
+    }
+
+    async fn open_by(open: impl FnOnce() -> Result<Self> + Send + 'static) -> Result<Self> {
         // sled panics on some damaged files; the task's end tells.
-        let opened = tokio::task::spawn_blocking(move || Self::open_blocking(options, barrier)).await;
+        let opened = tokio::task::spawn_blocking(open).await;
         opened.unwrap_or_else(|error| {
             Err(Error::new(ErrorKind::Corrupt, "the log's storage is damaged beyond what it can read")
                 .with_source(error))
         })
     }
 
-    fn open_blocking(options: LogOptions, barrier: commit::OpenBarrier) -> Result<Self> {
-        let lock = Arc::new(DirectoryLock::take(&options.path)?);
+    fn open_blocking(
+        options: LogOptions,
+        lock: Arc<DirectoryLock>,
+        barrier: commit::OpenBarrier,
+    ) -> Result<Self> {
         let sled = options.path.join("sled");
         let found = Snapshot::find(&sled)
             .map_err(|error| io_error("the log's directory cannot be used", &sled, error))?;
