@@ -19,6 +19,7 @@
 //! | `operator` | what an operator may order |
 //! | `expected` | what a replay is about to give a member |
 //! | `bootstrap` | loading a member from another one |
+//! | `close` | how a tier ends |
 //! | `retention` | cutting the log |
 //! | `drift` | comparing the members, and making them equal again |
 //! | `shadow` | searches that a standby answers too |
@@ -29,6 +30,7 @@
 
 mod applier;
 mod bootstrap;
+mod close;
 mod counts;
 mod drift;
 mod events;
@@ -616,33 +618,6 @@ impl Tier {
             return Err(Error::new(ErrorKind::Unsupported, text));
         };
         snapshots::make(shared, snapshots).await
-    }
-
-    /// Ends the tier: refuses new writes, lets appliers finish what they are at, flushes and closes the
-    /// stores and the log. What a member had not applied is in the log and follows at the next start.
-    ///
-    /// # Errors
-    /// `Timeout` if work did not end in time (it is aborted, and nothing acked is lost); whatever closing
-    /// the log runs into.
-    pub async fn close(&self) -> Result<()> {
-        let shared = self.shared();
-        let _ = self.owner.closing.send(true);
-        let mut tasks = std::mem::take(&mut *self.owner.tasks.lock());
-        let mut owned = std::mem::take(&mut *shared.owned.lock());
-        let ended = timeout(shared.options.close_timeout, async {
-            while owned.join_next().await.is_some() {}
-            while tasks.join_next().await.is_some() {}
-        });
-        let ended = ended.await.is_ok();
-        drop((tasks, owned));
-        shared.log.close().await?;
-        if ended {
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorKind::Timeout,
-            "a member did not end its work in time and was abandoned; the log has the rest",
-        ))
     }
 }
 
