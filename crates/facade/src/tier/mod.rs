@@ -55,6 +55,8 @@ mod retry;
 mod room_tests;
 pub(crate) mod route;
 mod shadow;
+#[cfg(test)]
+mod slow_log;
 #[cfg(feature = "snapshots")]
 mod snapshots;
 #[cfg(not(feature = "snapshots"))]
@@ -400,9 +402,10 @@ impl Tier {
     /// Removes the points that a filter accepts now.
     ///
     /// # Errors
-    /// As [`upsert`](Self::upsert), and as a read, because the filter is resolved to ids first. `Invalid` for a filter
-    /// without a condition, which accepts every point and is nearly always one that something was left out of: who
-    /// means all points drops the collection and creates it again.
+    /// As [`upsert`](Self::upsert), and as a read, because the filter is resolved to ids, some thousand at a time. An
+    /// error of any kind whose effect is `Unknown` names the last entry by which points were removed; another call removes
+    /// the rest. `Invalid` for a filter without a condition, which accepts every point and is nearly always one that
+    /// something was left out of: who means all points drops the collection and creates it again.
     pub async fn delete_by_filter(&self, collection: &CollectionName, filter: &Filter) -> Result<Written> {
         let write = self.shared().delete_by_filter(collection, filter);
         self.shared().watched(WriteOperation::DeleteByFilter, collection, write).await

@@ -8,8 +8,8 @@ use std::time::Duration;
 use mainstay_core::query::unique_ids;
 use mainstay_core::spec::check_payload_depth;
 use mainstay_core::{
-    CollectionName, CollectionSpec, Context, Effect, Error, ErrorKind, Fields, Filter, Lsn, Op, Payload,
-    PayloadPatch, PayloadPath, Point, PointId, Result, ScrollQuery, StoreId,
+    CollectionName, CollectionRef, CollectionSpec, Context, Effect, Error, ErrorKind, Fields, Filter, Lsn,
+    Op, Payload, PayloadPatch, PayloadPath, Point, PointId, Result, ScrollQuery, StoreId,
 };
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
@@ -163,9 +163,26 @@ impl Shared {
         let end = self.log.bounds().last;
         let at_least = if sabotage::on(Bug::FilterResolvedAnywhere) { Lsn::ZERO } else { end };
         let reader = Reader::new(self).at_least(at_least).whole();
+        let mut logged = Written { lsn: end, points: 0 };
+        let removed = self.remove_accepted(&reader, &collection, filter, &mut logged).await;
+        match (removed, logged.points) {
+            (removed, 0) => removed.map(|()| logged),
+            (Ok(()), _) => self.ack(logged.lsn, logged.points).await,
+            (Err(error), _) => Err(half_done(error, logged)),
+        }
+    }
+
+    /// Logs the removal of what the filter accepts, page by page; `logged` is how far that came.
+    async fn remove_accepted(
+        &self,
+        reader: &Reader<'_>,
+        collection: &CollectionRef,
+        filter: &Filter,
+        logged: &mut Written,
+    ) -> Result<()> {
+        let name = &collection.name;
         let mut query =
             ScrollQuery { after: None, limit: 10_000, filter: Some(filter.clone()), fields: Fields::NONE };
-        let (mut lsn, mut count) = (end, 0);
         loop {
             let page = reader.scroll(name, &query).await?.value;
             if page.incarnation != collection.incarnation {
@@ -175,15 +192,15 @@ impl Shared {
             }
             let ids: Vec<_> = page.records.iter().map(|record| record.point.id).collect();
             if !ids.is_empty() {
-                count += ids.len() as u64;
-                lsn = self.append(vec![Op::Delete { collection: collection.clone(), ids }]).await?;
+                let points = ids.len() as u64;
+                logged.lsn = self.append(vec![Op::Delete { collection: collection.clone(), ids }]).await?;
+                logged.points += points;
             }
             match page.next {
                 Some(next) => query.after = Some(next),
-                None => break,
+                None => return Ok(()),
             }
         }
-        if count == 0 { Ok(Written { lsn: end, points: 0 }) } else { self.ack(lsn, count).await }
     }
 
     pub(crate) async fn set_payload(
@@ -301,4 +318,12 @@ impl Shared {
             Ack::All => Acked::No,
         }
     }
+}
+
+/// A write that failed after some of its entries were logged.
+fn half_done(error: Error, logged: Written) -> Error {
+    // The entry that failed last may be in the log too.
+    let last = error.lsn().filter(|_| error.effect() == Effect::Unknown).unwrap_or(logged.lsn);
+    let error = error.with_effect(Effect::Unknown).with_lsn(last.max(logged.lsn));
+    error.with_context("points_logged_before", logged.points)
 }

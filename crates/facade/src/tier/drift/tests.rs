@@ -4,24 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use mainstay_core::{
-    CollectionName, CollectionSpec, Distance, Durability, Entry, ErrorKind, LogIdentity, Lsn, Op, Payload,
-    Point, PointId, Position, Record, Result,
+    CollectionName, CollectionSpec, Distance, Durability, ErrorKind, Lsn, Payload, Point, PointId, Record,
 };
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::motion::Motion;
 use super::repair::{Repair, repair};
 use super::{DriftKind, DriftReport};
-use crate::catalog::Collections;
 use crate::config::{DriftConfig, DriftPolicy};
-use crate::log::{Appended, Bounds, Checkpoint, Hold, Log, MemoryLog};
+use crate::log::Log;
 use crate::tier::exposed::{Contents, Exposed};
+use crate::tier::slow_log::SlowLog;
 use crate::tier::{Event, Tier, TierOptions};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -31,67 +28,6 @@ struct Three {
     tier: Tier,
     log: Arc<SlowLog>,
     stores: [Arc<Exposed>; 3],
-}
-
-/// A log whose appends take a while, one after the other, and land although nobody waits for them any more.
-#[derive(Default)]
-struct SlowLog {
-    inner: Arc<MemoryLog>,
-    queue: Arc<tokio::sync::Mutex<()>>,
-    takes: Mutex<Duration>,
-}
-
-#[async_trait]
-impl Log for SlowLog {
-    fn identity(&self) -> LogIdentity {
-        self.inner.identity()
-    }
-
-    fn bounds(&self) -> Bounds {
-        self.inner.bounds()
-    }
-
-    fn watch_end(&self) -> watch::Receiver<Lsn> {
-        self.inner.watch_end()
-    }
-
-    fn checkpoint(&self) -> Checkpoint {
-        self.inner.checkpoint()
-    }
-
-    async fn append(&self, ops: Vec<Op>) -> Result<Appended> {
-        let (inner, queue, takes) = (Arc::clone(&self.inner), Arc::clone(&self.queue), *self.takes.lock());
-        let append = async move {
-            let _turn = queue.lock().await;
-            sleep(takes).await;
-            inner.append(ops).await
-        };
-        tokio::spawn(append).await.unwrap()
-    }
-
-    async fn read(&self, after: Lsn, max_bytes: usize) -> Result<Vec<Arc<Entry>>> {
-        self.inner.read(after, max_bytes).await
-    }
-
-    async fn position_at(&self, lsn: Lsn) -> Result<Position> {
-        self.inner.position_at(lsn).await
-    }
-
-    async fn truncate_before(&self, lsn: Lsn, collections: Collections) -> Result<Lsn> {
-        self.inner.truncate_before(lsn, collections).await
-    }
-
-    fn hold(&self, lsn: Lsn) -> Hold {
-        self.inner.hold(lsn)
-    }
-
-    async fn sync(&self) -> Result<()> {
-        self.inner.sync().await
-    }
-
-    async fn close(&self) -> Result<()> {
-        self.inner.close().await
-    }
 }
 
 fn docs() -> CollectionName {
@@ -423,7 +359,7 @@ async fn a_repair_comes_after_no_write_that_it_does_not_know() {
     // The caller gives up, and the write lands all the same; or it is acked while the repair waits for its turn.
     for gives_up in [true, false] {
         let three = with_points(50).await;
-        *three.log.takes.lock() = Duration::from_millis(50);
+        three.log.appends_take(Duration::from_millis(50));
         let (shared, name) = (three.tier.shared(), docs());
         let collection = shared.catalog.get(&name).unwrap().reference();
         let fix = |id: u64| Repair {
@@ -564,7 +500,7 @@ async fn collections_that_come_and_go_meanwhile_are_no_drift() {
 async fn random_drift(seed: u64, policy: DriftPolicy) {
     let mut rng = StdRng::seed_from_u64(seed);
     let three = three(quick()).await;
-    *three.log.takes.lock() = Duration::from_millis(rng.random_range(0..6));
+    three.log.appends_take(Duration::from_millis(rng.random_range(0..6)));
     // Under log-wins any one store; of the ids that the writers write to, and of others.
     let target = match policy {
         DriftPolicy::PrimaryWins => 0,
