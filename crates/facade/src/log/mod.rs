@@ -95,7 +95,7 @@ pub trait Log: Send + Sync + 'static {
     fn checkpoint(&self) -> Checkpoint;
 
     /// Appends entries, contiguous and all or none, and answers once they are durable under the
-    /// sync policy.
+    /// sync policy. Entries whose caller stopped waiting may be appended all the same.
     ///
     /// # Errors
     /// `Invalid` for no or an oversized entry, `Overloaded` if too many appends wait, `StorageFull`
@@ -137,7 +137,8 @@ pub trait Log: Send + Sync + 'static {
     /// Syncs and ends every task. Later appends answer `Unavailable`.
     ///
     /// # Errors
-    /// As [`sync`](Self::sync); the log is closed all the same.
+    /// `Timeout` if appends that wait leave no room for the request: the log is open, and can be asked again. Otherwise
+    /// as [`sync`](Self::sync); the log is closed all the same.
     async fn close(&self) -> Result<()>;
 }
 

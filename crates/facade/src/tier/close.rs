@@ -10,8 +10,8 @@ impl Tier {
     /// stores and the log. What a member had not applied is in the log and follows at the next start.
     ///
     /// # Errors
-    /// `Timeout` if work did not end in time (it is aborted, and nothing acked is lost); whatever closing
-    /// the log runs into.
+    /// `Timeout` if work did not end in time (it is aborted, and nothing acked is lost), or the log did not; whatever
+    /// closing the log runs into.
     pub async fn close(&self) -> Result<()> {
         let shared = self.shared();
         let _ = self.owner.closing.send(true);
@@ -23,7 +23,13 @@ impl Tier {
         });
         let ended = ended.await.is_ok();
         drop((tasks, owned));
-        shared.log.close().await?;
+        // A time of its own: a member that hangs must not cost the log its last sync.
+        let closed = timeout(shared.options.close_timeout, shared.log.close()).await;
+        closed.unwrap_or_else(|_| {
+            let text = "the log did not close in time, its disk may hang; what it synced is safe, and its directory stays \
+                        taken until the disk answers or this process ends";
+            Err(Error::new(ErrorKind::Timeout, text))
+        })?;
         if ended {
             return Ok(());
         }

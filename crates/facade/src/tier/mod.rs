@@ -195,7 +195,7 @@ pub(crate) struct Shared {
     measure: Measure,
     /// Writers pass side by side on their way into the log; a repair passes alone, so that nothing comes between its
     /// last look at the log and its entries.
-    pub(crate) order: RwLock<()>,
+    pub(crate) order: Arc<RwLock<()>>,
     /// The last entry that a writer was told is done.
     acked: AtomicU64,
     changes: StateChanges,
@@ -266,7 +266,7 @@ impl Tier {
             shadow: Arc::new(Shadow::new(options.shadow, members.len(), events.clone())),
             snapshots: Snapshots::new(&options.snapshots, &log),
             measure: Measure::new(members.len()),
-            order: RwLock::new(()),
+            order: Arc::default(),
             options,
             log,
             catalog,
@@ -381,10 +381,10 @@ impl Tier {
     /// batch, the last one stands. A batch is logged as a whole or not at all.
     ///
     /// # Errors
-    /// `Invalid` and `NotFound` for the caller to mend: nothing was logged. An error whose effect is
-    /// `Unknown` names the LSN: the write is in the log or may be, and a later read
-    /// [`at_least`](Reader::at_least) that LSN tells. `StorageFull` or `Unavailable` if the log takes no
-    /// more writes.
+    /// `Invalid` and `NotFound` for the caller to mend: nothing was logged. After an error whose effect is
+    /// `Unknown` the write is in the log or may be; if it names the LSN, a later read
+    /// [`at_least`](Reader::at_least) that LSN tells. It names none if the log itself did not answer by the
+    /// deadline. `StorageFull` or `Unavailable` if the log takes no more writes.
     pub async fn upsert(&self, collection: &CollectionName, points: Vec<Point>) -> Result<Written> {
         let write = self.shared().upsert(collection, points);
         self.shared().watched(WriteOperation::Upsert, collection, write).await

@@ -39,7 +39,7 @@ pub struct TierOptions {
     pub snapshots: SnapshotsConfig,
     /// How often what was applied is made durable.
     pub flush_interval: Duration,
-    /// How long a close waits for running work.
+    /// How long a close waits for running work, and then for the log.
     pub close_timeout: Duration,
 }
 

@@ -18,11 +18,16 @@ pub(super) struct SlowLog {
     inner: Arc<MemoryLog>,
     queue: Arc<tokio::sync::Mutex<()>>,
     takes: Mutex<Duration>,
+    close_takes: Mutex<Duration>,
 }
 
 impl SlowLog {
     pub fn appends_take(&self, time: Duration) {
         *self.takes.lock() = time;
+    }
+
+    pub fn close_takes(&self, time: Duration) {
+        *self.close_takes.lock() = time;
     }
 }
 
@@ -75,6 +80,8 @@ impl Log for SlowLog {
     }
 
     async fn close(&self) -> Result<()> {
+        let takes = *self.close_takes.lock();
+        sleep(takes).await;
         self.inner.close().await
     }
 }

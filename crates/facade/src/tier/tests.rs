@@ -1,5 +1,6 @@
 //! The tier over stores that fail on demand, under tokio's paused clock.
 
+mod deadlines;
 mod deletes;
 mod loads;
 

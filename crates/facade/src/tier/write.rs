@@ -11,10 +11,12 @@ use mainstay_core::{
     CollectionName, CollectionRef, CollectionSpec, Context, Effect, Error, ErrorKind, Fields, Filter, Lsn,
     Op, Payload, PayloadPatch, PayloadPath, Point, PointId, Result, ScrollQuery, StoreId,
 };
+use tokio::sync::OwnedRwLockReadGuard;
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
 use crate::answer::Written;
+use crate::catalog::{Catalog, Claim};
 use crate::config::Ack;
 use crate::log::{MAX_ENTRY_BYTES, split_points};
 use crate::sabotage::{self, Bug};
@@ -61,32 +63,34 @@ impl Shared {
 
     async fn new_collection(self: Arc<Self>, spec: CollectionSpec, op: Op) -> Result<Written> {
         spec.check()?;
-        let shared = Arc::clone(&self);
-        // Owned by the tier, not by the caller: a caller that stops waiting must not leave the
-        // catalog without a collection that is in the log.
-        let lsn = self
-            .own(async move {
-                let claim = shared.catalog.claim_new(&spec.name)?;
-                let lsn = shared.append(vec![op.clone()]).await?;
-                claim.logged(lsn, &op);
-                Ok(lsn)
-            })
-            .await?;
-        self.ack(lsn, 0).await
+        self.change_collections(move |catalog| Ok((catalog.claim_new(&spec.name)?, op))).await
     }
 
     pub(crate) async fn drop_collection(self: Arc<Self>, name: CollectionName) -> Result<Written> {
-        let shared = Arc::clone(&self);
-        let lsn = self
-            .own(async move {
-                let (claim, collection) = shared.catalog.claim_drop(&name)?;
-                let op = Op::DropCollection(collection.reference());
-                let lsn = shared.append(vec![op.clone()]).await?;
-                claim.logged(lsn, &op);
-                Ok(lsn)
-            })
-            .await?;
-        self.ack(lsn, 0).await
+        self.change_collections(move |catalog| {
+            let (claim, collection) = catalog.claim_drop(&name)?;
+            Ok((claim, Op::DropCollection(collection.reference())))
+        })
+        .await
+    }
+
+    async fn change_collections(
+        self: Arc<Self>,
+        claim: impl FnOnce(&Catalog) -> Result<(Claim<'_>, Op)> + Send + 'static,
+    ) -> Result<Written> {
+        let cx = self.call();
+        let (turn, shared) = (self.turn(&cx).await?, Arc::clone(&self));
+        // Owned by the tier, not by the caller: a caller that stops waiting, or waited in vain, must not leave the
+        // catalog without a collection that is in the log.
+        let logged = self.own(async move {
+            let _turn = turn;
+            let (claim, op) = claim(&shared.catalog)?;
+            let lsn = shared.log_now(vec![op.clone()]).await?;
+            claim.logged(lsn, &op);
+            Ok(lsn)
+        });
+        let lsn = self.logged_in_time(&cx, logged).await?;
+        self.ack(&cx, lsn, 0).await
     }
 
     pub(crate) async fn upsert(&self, name: &CollectionName, points: Vec<Point>) -> Result<Written> {
@@ -98,8 +102,7 @@ impl Shared {
             .into_iter()
             .map(|points| Op::Upsert { collection: reference.clone(), points })
             .collect();
-        let lsn = self.append(ops).await?;
-        self.ack(lsn, count).await
+        self.write(ops, count).await
     }
 
     /// Checks a batch; of points with one id the last one stands.
@@ -146,8 +149,7 @@ impl Shared {
         check_ids(ids)?;
         let ids = unique_ids(ids);
         let count = ids.len() as u64;
-        let lsn = self.append(vec![Op::Delete { collection, ids }]).await?;
-        self.ack(lsn, count).await
+        self.write(vec![Op::Delete { collection, ids }], count).await
     }
 
     /// Resolves the filter to ids before anything is logged, on a member that holds every write
@@ -167,12 +169,13 @@ impl Shared {
         let removed = self.remove_accepted(&reader, &collection, filter, &mut logged).await;
         match (removed, logged.points) {
             (removed, 0) => removed.map(|()| logged),
-            (Ok(()), _) => self.ack(logged.lsn, logged.points).await,
+            (Ok(()), _) => self.ack(&self.call(), logged.lsn, logged.points).await,
             (Err(error), _) => Err(half_done(error, logged)),
         }
     }
 
-    /// Logs the removal of what the filter accepts, page by page; `logged` is how far that came.
+    /// Logs the removal of what the filter accepts, page by page, each in the time of a call; `logged` is how far that
+    /// came.
     async fn remove_accepted(
         &self,
         reader: &Reader<'_>,
@@ -193,7 +196,8 @@ impl Shared {
             let ids: Vec<_> = page.records.iter().map(|record| record.point.id).collect();
             if !ids.is_empty() {
                 let points = ids.len() as u64;
-                logged.lsn = self.append(vec![Op::Delete { collection: collection.clone(), ids }]).await?;
+                let op = Op::Delete { collection: collection.clone(), ids };
+                logged.lsn = self.append(&self.call(), vec![op]).await?;
                 logged.points += points;
             }
             match page.next {
@@ -250,16 +254,39 @@ impl Shared {
         check_ids(ids)?;
         let ids = unique_ids(ids);
         let count = ids.len() as u64;
-        let lsn = self.append(vec![Op::PatchPayload { collection, ids, patch }]).await?;
-        self.ack(lsn, count).await
+        self.write(vec![Op::PatchPayload { collection, ids, patch }], count).await
     }
 
-    async fn append(&self, ops: Vec<Op>) -> Result<Lsn> {
+    /// A call that answers by the deadline.
+    fn call(&self) -> Context {
+        Context::within(self.options.deadline)
+    }
+
+    async fn write(&self, ops: Vec<Op>, points: u64) -> Result<Written> {
+        let cx = self.call();
+        let lsn = self.append(&cx, ops).await?;
+        self.ack(&cx, lsn, points).await
+    }
+
+    async fn append(&self, cx: &Context, ops: Vec<Op>) -> Result<Lsn> {
+        let _turn = self.turn(cx).await?;
+        self.logged_in_time(cx, self.log_now(ops)).await
+    }
+
+    /// Waits for the right to append beside other writers. Nothing has happened if it does not come.
+    async fn turn(&self, cx: &Context) -> Result<OwnedRwLockReadGuard<()>> {
         if self.is_closing() {
             return Err(closing());
         }
+        let turn = timeout_at(cx.deadline, Arc::clone(&self.order).read_owned()).await;
+        turn.map_err(|_| {
+            let text = "a repair held the log until the deadline, and nothing was written; try again";
+            Error::new(ErrorKind::Timeout, text).with_operation("write")
+        })
+    }
+
+    async fn log_now(&self, ops: Vec<Op>) -> Result<Lsn> {
         let (span, started) = (spans::append(), Instant::now());
-        let _order = self.order.read().await;
         let appended = self.log.append(ops).instrument(span.clone()).await;
         self.counts.appended(started.elapsed(), &appended);
         let last = match appended {
@@ -270,9 +297,20 @@ impl Shared {
         Ok(last)
     }
 
+    /// What the log answers by the deadline. Without an answer nobody knows: what waits for the log cannot be taken back.
+    async fn logged_in_time(&self, cx: &Context, logging: impl Future<Output = Result<Lsn>>) -> Result<Lsn> {
+        let Ok(logged) = timeout_at(cx.deadline, logging).await else {
+            let text =
+                "the log did not answer by the deadline, its disk may hang; the write may still happen";
+            let late = Error::new(ErrorKind::Timeout, text).with_effect(Effect::Unknown);
+            self.counts.appended(self.options.deadline, &Err(late.duplicate()));
+            return Err(late.with_operation("write"));
+        };
+        logged
+    }
+
     /// Waits until the entry counts as written.
-    async fn ack(&self, lsn: Lsn, points: u64) -> Result<Written> {
-        let cx = Context::within(self.options.deadline);
+    async fn ack(&self, cx: &Context, lsn: Lsn, points: u64) -> Result<Written> {
         let mut patience = None;
         let mut moved = self.follow_members();
         loop {

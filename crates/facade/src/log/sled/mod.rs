@@ -48,6 +48,7 @@ use async_trait::async_trait;
 use mainstay_core::{Effect, Entry, Error, ErrorKind, LogIdentity, Lsn, Op, Position, Result};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, sleep};
 
 use self::commit::{Committer, Request};
 #[cfg(feature = "snapshots")]
@@ -74,6 +75,10 @@ const CACHE_BYTES: u64 = 32 << 20;
 const TAIL_BYTES: usize = if cfg!(feature = "simulation") { 2 << 10 } else { 16 << 20 };
 /// Most appends that wait for the commit thread.
 const MAX_WAITING: usize = 4_096;
+/// A close waits so long for room among them.
+const ROOM_WAIT: Duration = Duration::from_secs(10);
+/// How often it looks whether there is some: about once a group commit.
+const ROOM_LOOK: Duration = Duration::from_millis(5);
 
 /// When an entry is made durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -291,7 +296,10 @@ impl<S: Storage> DiskLog<S> {
     /// Hands a request to the commit thread and waits for its answer.
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<Result<T>>) -> Request) -> Result<T> {
         let (send, answer) = oneshot::channel();
-        self.queue.send(request(send))?;
+        self.queue.try_send(request(send)).map_err(|refused| match refused {
+            TrySendError::Full(_) => full(),
+            TrySendError::Disconnected(_) => closed(),
+        })?;
         // Whoever writes ended without an answer, perhaps after it wrote.
         answer.await.unwrap_or_else(|_| Err(closed().with_effect(Effect::Unknown)))
     }
@@ -313,25 +321,41 @@ impl<S: Storage> DiskLog<S> {
 }
 
 impl Queue {
-    fn send(&self, request: Request) -> Result<()> {
-        let full = || {
-            let text = format!("{MAX_WAITING} appends wait for the log already");
-            Err(Error::new(ErrorKind::Overloaded, text))
-        };
+    fn try_send(&self, request: Request) -> std::result::Result<(), TrySendError<Request>> {
         match self {
-            Self::Thread(queue) => match queue.try_send(request) {
-                Ok(()) => Ok(()),
-                Err(TrySendError::Full(_)) => full(),
-                Err(TrySendError::Disconnected(_)) => Err(closed()),
-            },
+            Self::Thread(queue) => queue.try_send(request),
             #[cfg(feature = "simulation")]
-            Self::Task(queue) => match queue.try_send(request) {
-                Ok(()) => Ok(()),
-                Err(tokio::sync::mpsc::error::TrySendError::Full(_)) => full(),
-                Err(tokio::sync::mpsc::error::TrySendError::Closed(_)) => Err(closed()),
-            },
+            Self::Task(queue) => queue.try_send(request).map_err(|refused| {
+                use tokio::sync::mpsc::error::TrySendError as Refused;
+                match refused {
+                    Refused::Full(request) => TrySendError::Full(request),
+                    Refused::Closed(request) => TrySendError::Disconnected(request),
+                }
+            }),
         }
     }
+
+    /// Sends a request once there is room. False if whoever writes has ended.
+    async fn send(&self, mut request: Request) -> Result<bool> {
+        let until = Instant::now() + ROOM_WAIT;
+        loop {
+            match self.try_send(request) {
+                Ok(()) => return Ok(true),
+                Err(TrySendError::Disconnected(_)) => return Ok(false),
+                Err(TrySendError::Full(refused)) => request = refused,
+            }
+            if Instant::now() >= until {
+                let text = format!("{}, and for too long; try again", full().message());
+                return Err(Error::new(ErrorKind::Timeout, text));
+            }
+            sleep(ROOM_LOOK).await;
+        }
+    }
+}
+
+fn full() -> Error {
+    let text = format!("{MAX_WAITING} appends wait for the log already");
+    Error::new(ErrorKind::Overloaded, text)
 }
 
 #[async_trait]
@@ -429,16 +453,21 @@ impl<S: Storage> Log for DiskLog<S> {
     }
 
     async fn close(&self) -> Result<()> {
-        let synced = match self.ask(|answer| Request::Close { answer }).await {
-            Err(error) if error.kind() == ErrorKind::Unavailable && self.writer.lock().is_none() => Ok(()),
-            synced => synced,
+        let (send, answer) = oneshot::channel();
+        // Whoever was not told to end would be waited for in vain.
+        let synced = match self.queue.send(Request::Close { answer: send }).await? {
+            true => answer.await.unwrap_or_else(|_| Err(closed().with_effect(Effect::Unknown))),
+            false => Err(closed()),
         };
         let writer = self.writer.lock().take();
-        let store = match writer {
+        let synced = match synced {
+            Err(error) if error.kind() == ErrorKind::Unavailable && writer.is_none() => Ok(()),
+            synced => synced,
+        };
+        match writer {
             // The thread ends after the answer; a panic in it was answered as an error before.
             Some(Writer::Thread(thread)) => {
                 let _ = tokio::task::spawn_blocking(move || thread.join()).await;
-                self.shared.store.write().take()
             }
             #[cfg(feature = "simulation")]
             Some(Writer::Task(task)) => {
@@ -446,8 +475,10 @@ impl<S: Storage> Log for DiskLog<S> {
                 self.shared.store.write().take();
                 return synced;
             }
-            None => None,
-        };
+            // Another close took it, whose caller may have stopped waiting before the store was gone.
+            None => {}
+        }
+        let store = self.shared.store.write().take();
         // Dropping sled writes and waits.
         let _ = tokio::task::spawn_blocking(move || drop(store)).await;
         synced

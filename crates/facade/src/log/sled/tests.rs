@@ -4,13 +4,15 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use futures::future::BoxFuture;
 use mainstay_core::{Effect, ErrorKind, Lsn};
 use rand::{Rng, SeedableRng};
 
 use super::Barrier;
 use super::watermark::Watermark;
-use super::{Log, LogOptions, SledLog, SyncPolicy};
+use super::{Log, LogOptions, MAX_WAITING, SledLog, SyncPolicy};
 use crate::catalog::Collections;
 use crate::log::suite::upsert;
 
@@ -175,18 +177,51 @@ async fn a_failed_sync_is_final_until_a_restart_and_loses_nothing_acked() {
     log.append(vec![upsert(4, 10)]).await.unwrap();
 }
 
-static GATED: AtomicBool = AtomicBool::new(false);
-static ARRIVED: std::sync::Barrier = std::sync::Barrier::new(2);
-static LEAVE: std::sync::Barrier = std::sync::Barrier::new(2);
+/// Where the commit thread is held at its disk, once.
+struct Gate {
+    shut: AtomicBool,
+    arrived: std::sync::Barrier,
+    leave: std::sync::Barrier,
+}
+
+impl Gate {
+    const fn new() -> Self {
+        Self {
+            shut: AtomicBool::new(false),
+            arrived: std::sync::Barrier::new(2),
+            leave: std::sync::Barrier::new(2),
+        }
+    }
+
+    fn shut(&self) {
+        self.shut.store(true, Ordering::SeqCst);
+    }
+
+    fn barrier(&'static self) -> mainstay_core::Result<Barrier> {
+        Ok(Box::new(|| {
+            if self.shut.swap(false, Ordering::SeqCst) {
+                self.arrived.wait();
+                self.leave.wait();
+            }
+            Ok(())
+        }))
+    }
+
+    /// Waits until the thread is there.
+    async fn arrived(&'static self) {
+        tokio::task::spawn_blocking(|| self.arrived.wait()).await.unwrap();
+    }
+
+    /// Lets it go on.
+    async fn open(&'static self) {
+        tokio::task::spawn_blocking(|| self.leave.wait()).await.unwrap();
+    }
+}
+
+static CUT: Gate = Gate::new();
 
 fn gated_barrier(_: &Path) -> mainstay_core::Result<Barrier> {
-    Ok(Box::new(|| {
-        if GATED.swap(false, Ordering::SeqCst) {
-            ARRIVED.wait();
-            LEAVE.wait();
-        }
-        Ok(())
-    }))
+    CUT.barrier()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -195,22 +230,97 @@ async fn a_hold_that_is_taken_in_the_middle_of_a_cut_keeps_every_entry_that_it_s
     let log = SledLog::open_with(LogOptions::new(directory.path()), gated_barrier).await.unwrap();
     let log = std::sync::Arc::new(log);
     log.append((0..10).map(|id| upsert(id, 10)).collect()).await.unwrap();
-    GATED.store(true, Ordering::SeqCst);
+    CUT.shut();
     let cutting = tokio::spawn({
         let log = std::sync::Arc::clone(&log);
         async move { log.truncate_before(Lsn(6), Collections::new()).await }
     });
-    tokio::task::spawn_blocking(|| ARRIVED.wait()).await.unwrap();
+    CUT.arrived().await;
     assert_eq!(log.checkpoint().position.lsn, Lsn::ZERO, "the cut is not done yet");
     let (early, late) = (log.hold(Lsn::ZERO), log.hold(Lsn(7)));
     assert_eq!((early.after(), late.after()), (Lsn(5), Lsn(7)));
-    tokio::task::spawn_blocking(|| LEAVE.wait()).await.unwrap();
+    CUT.open().await;
     assert_eq!(cutting.await.unwrap().unwrap(), Lsn(5));
     assert_eq!(log.read(early.after(), 1 << 20).await.unwrap().len(), 5);
     assert_eq!(log.truncate_before(Lsn(7), Collections::new()).await.unwrap(), Lsn(5), "entry 6 is held");
     drop(early);
     assert_eq!(log.truncate_before(Lsn(8), Collections::new()).await.unwrap(), Lsn(7));
     assert_eq!(log.truncate_before(Lsn(9), Collections::new()).await.unwrap(), Lsn(7), "entry 8 is held");
+}
+
+/// Appends that wait for a commit thread that is held at its disk, as many as may wait.
+async fn fill<'a>(
+    log: &'a SledLog,
+    gate: &'static Gate,
+) -> Vec<BoxFuture<'a, mainstay_core::Result<crate::log::Appended>>> {
+    gate.shut();
+    let mut appends = Vec::new();
+    for id in 0..=MAX_WAITING as u64 {
+        let mut append = log.append(vec![upsert(id, 1)]);
+        assert!(futures::poll!(append.as_mut()).is_pending());
+        appends.push(append);
+        if id == 0 {
+            gate.arrived().await;
+        }
+    }
+    assert_eq!(log.append(vec![upsert(1, 1)]).await.unwrap_err().kind(), ErrorKind::Overloaded);
+    appends
+}
+
+static BUSY: Gate = Gate::new();
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_close_waits_for_room_in_a_full_queue_and_keeps_what_was_in_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = LogOptions::new(directory.path());
+    let log = SledLog::open_with(options.clone(), |_| BUSY.barrier()).await.unwrap();
+    let appends = fill(&log, &BUSY).await;
+    let mut closing = log.close();
+    assert!(futures::poll!(closing.as_mut()).is_pending());
+    BUSY.open().await;
+    tokio::time::timeout(Duration::from_secs(60), closing).await.expect("it ends").unwrap();
+    for append in appends {
+        append.await.unwrap();
+    }
+    drop(log);
+    assert_eq!(SledLog::open(options).await.unwrap().bounds().last, Lsn(MAX_WAITING as u64 + 1));
+}
+
+static STUCK: Gate = Gate::new();
+
+#[tokio::test(start_paused = true)]
+async fn a_close_that_finds_no_room_in_time_says_so_and_can_be_tried_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = LogOptions::new(directory.path());
+    let log = SledLog::open_with(options, |_| STUCK.barrier()).await.unwrap();
+    let appends = fill(&log, &STUCK).await;
+    let refused = log.close().await.unwrap_err();
+    assert_eq!((refused.kind(), refused.effect()), (ErrorKind::Timeout, Effect::None), "{refused}");
+    STUCK.open().await;
+    for append in appends {
+        append.await.unwrap();
+    }
+    log.append(vec![upsert(1, 1)]).await.unwrap();
+    log.close().await.unwrap();
+}
+
+static CUT_OFF: Gate = Gate::new();
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_close_whose_caller_stopped_waiting_frees_the_directory_with_the_next_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = LogOptions { sync: SyncPolicy::Manual, ..LogOptions::new(directory.path()) };
+    let log = SledLog::open_with(options.clone(), |_| CUT_OFF.barrier()).await.unwrap();
+    log.append(vec![upsert(1, 1)]).await.unwrap();
+    CUT_OFF.shut();
+    let mut closing = log.close();
+    assert!(futures::poll!(closing.as_mut()).is_pending());
+    CUT_OFF.arrived().await;
+    drop(closing);
+    CUT_OFF.open().await;
+    // It may be told that the log is closed already.
+    drop(log.close().await);
+    assert_eq!(SledLog::open(options).await.unwrap().bounds().last, Lsn(1));
 }
 
 static FAIL_CUT: AtomicBool = AtomicBool::new(false);
