@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use mainstay_core::{Context, Error, ErrorKind, Lsn, Position, RestoreStep, Result, VectorStore};
-use mainstay_snapshot::Manifest;
 use mainstay_snapshot::load::{LoadError, load};
-
+use mainstay_snapshot::{Manifest, Repository};
 use tokio::time::timeout;
 
 use super::Snapshots;
@@ -28,9 +27,8 @@ impl Snapshots {
         if self.log.bounds().last.0 <= start.0 + WORTHWHILE {
             return false;
         }
-        let looking = timeout(LOOK, self.usable(start)).await;
-        match looking.unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, "no answer in time"))) {
-            Ok(usable) => usable.iter().any(|manifest| manifest.from.lsn.0 > start.0 + WORTHWHILE),
+        match self.usable_in_time(start).await {
+            Ok((_, usable)) => usable.iter().any(|manifest| manifest.from.lsn.0 > start.0 + WORTHWHILE),
             Err(error) => {
                 tracing::warn!(%error, "snapshots cannot be looked at; the log is replayed");
                 false
@@ -51,19 +49,18 @@ impl Snapshots {
     ) -> Result<Option<Position>> {
         // Held before it is looked which snapshots the log continues.
         let hold = log.hold(log.checkpoint().position.lsn);
-        let usable = match self.usable(at_least.max(hold.after())).await {
-            Ok(usable) => usable,
+        let (repository, usable) = match self.usable_in_time(at_least.max(hold.after())).await {
+            Ok(found) => found,
             Err(error) => {
                 tracing::warn!(member = %target.name(), %error, "no snapshot can be read");
                 return Ok(None);
             }
         };
-        let repository = &self.repository().await?;
         for manifest in usable {
             tracing::info!(member = %target.name(), snapshot = %manifest.id, at = %manifest.from.lsn, "loading");
             target.empty();
             let store: &dyn VectorStore = &**target.store();
-            match load(repository, &manifest, store, None, &|_, _| {}).await {
+            match load(&repository, &manifest, store, None, &|_, _| {}).await {
                 Ok(()) => {}
                 Err(LoadError::Store(error)) => return Err(error),
                 Err(LoadError::Snapshot(error)) => {
@@ -82,6 +79,17 @@ impl Snapshots {
             return Ok(Some(position));
         }
         Ok(None)
+    }
+
+    /// As [`usable`](Self::usable), and where they are. A place that hangs is one without snapshots: there may be a member
+    /// to load from, or a log to replay.
+    async fn usable_in_time(&self, at_least: Lsn) -> Result<(Repository, Vec<Manifest>)> {
+        let look = async {
+            let usable = self.usable(at_least).await?;
+            Ok((self.repository().await?, usable))
+        };
+        let looked = timeout(LOOK, look).await;
+        looked.unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, "no answer in time")))
     }
 
     /// Snapshots that this log continues from an entry at or after this one, the newest first.

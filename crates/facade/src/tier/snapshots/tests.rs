@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_core::{Durability, ErrorKind, Lsn};
+use mainstay_core::{Context, Durability, ErrorKind, Lsn, RestoreStep, VectorStore};
 use mainstay_snapshot::Repository;
 use mainstay_snapshot::place::PlaceOptions;
 use tempfile::TempDir;
@@ -14,7 +14,7 @@ use crate::config::{SaveMode, SnapshotsConfig};
 use crate::log::{Log, MemoryLog};
 use crate::tier::exposed::Exposed;
 use crate::tier::status::SnapshotsStatus;
-use crate::tier::tests::{Double, MINUTE, docs, point, spec, store, tier_of};
+use crate::tier::tests::{Double, MINUTE, assert_equal_members, docs, point, spec, store, tier_of};
 use crate::tier::{Tier, TierOptions};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -232,4 +232,51 @@ async fn a_store_puts_itself_in_order_before_it_is_read_and_costs_no_snapshot_if
         assert_eq!(store.calls(), calls);
         tier.close().await.unwrap();
     }
+}
+
+/// A tier with snapshots whose log was cut at entry 10, and whose second member lost everything.
+struct Emptied {
+    tier: Tier,
+    log: Arc<MemoryLog>,
+    standby: Double,
+    _directory: TempDir,
+}
+
+impl Emptied {
+    /// `between` is done before the member loses what it held.
+    async fn new(between: impl AsyncFnOnce(&Tier)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (log, primary, standby) = (Arc::new(MemoryLog::default()), store(1), store(2));
+        let options = options(directory.path(), SaveMode::Manual);
+        let tier = tier_of(options, &log, &[&primary, &standby]).await;
+        tier.create_collection(spec()).await.unwrap();
+        for id in 0..20 {
+            tier.upsert(&docs(), vec![point(id, 0.5)]).await.unwrap();
+        }
+        tier.wait_caught_up(MINUTE).await.unwrap();
+        between(&tier).await;
+        let emptied = Self { tier, log, standby, _directory: directory };
+        assert_eq!(emptied.cut(Lsn(10)).await, Lsn(10));
+        let begin = RestoreStep::Begin;
+        emptied.standby.store().restore(&Context::within(MINUTE), begin).await.unwrap();
+        emptied
+    }
+
+    async fn cut(&self, to: Lsn) -> Lsn {
+        let catalog = &self.tier.shared().catalog;
+        let reached = self.log.truncate_before(to.next(), catalog.at(to)).await.unwrap();
+        catalog.cut(reached);
+        reached
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_hangs_keeps_no_member_from_being_loaded_from_another() {
+    let emptied = Emptied::new(async |_| {}).await;
+    let snapshots = emptied.tier.shared().snapshots.clone().unwrap();
+    let hangs = snapshots.opening.acquire().await.unwrap();
+    sleep(MINUTE).await;
+    assert_equal_members(&emptied.tier, &["primary", "secondary"]).await;
+    drop(hangs);
+    emptied.tier.close().await.unwrap();
 }
