@@ -178,6 +178,12 @@ impl Hold {
     pub fn after(&self) -> Lsn {
         self.after
     }
+
+    /// Holds the entries after `lsn` instead, or as with [`Log::hold`] those that are left of them. Nothing is let go
+    /// before the others are held.
+    pub(crate) fn move_to(&mut self, lsn: Lsn) {
+        *self = self.holds.hold(lsn);
+    }
 }
 
 /// What must not be cut, and what is being cut. One lock for both: a cut takes a while, and a hold that is taken in the

@@ -67,14 +67,24 @@ async fn a_refused_append_leaves_no_trace(log: &dyn Log) {
 async fn a_cut_keeps_what_is_held_and_the_state_before_the_first_entry(log: &dyn Log) {
     log.append((0..30).map(|id| upsert(id, 100)).collect()).await.unwrap();
     let (bytes, tenth) = (log.bounds().bytes, log.position_at(Lsn(10)).await.unwrap());
-    let hold = log.hold(Lsn(5));
+    let mut hold = log.hold(Lsn(5));
     assert_eq!(log.truncate_before(Lsn(11), Collections::new()).await.unwrap(), Lsn::ZERO, "entry 6 is held");
+    hold.move_to(Lsn(9));
+    assert_eq!(
+        log.truncate_before(Lsn(11), Collections::new()).await.unwrap(),
+        Lsn::ZERO,
+        "entry 10 is held"
+    );
     drop(hold);
     let spec = CollectionSpec::dense(CollectionName::new("c").unwrap(), 4, Distance::Dot);
     let collection = crate::Collection { spec: Arc::new(spec), incarnation: Lsn(1) };
     let collections = Collections::from([(collection.spec.name.clone(), collection)]);
     assert_eq!(log.truncate_before(Lsn(11), collections.clone()).await.unwrap(), Lsn(10));
     assert_eq!(log.bounds().first, Lsn(11));
+    let mut late = log.hold(Lsn(12));
+    late.move_to(Lsn(3));
+    assert_eq!(late.after(), Lsn(10), "what is gone is not held");
+    drop(late);
     assert!(log.bounds().bytes < bytes);
     assert_eq!((log.checkpoint().position, log.checkpoint().collections), (tenth, collections));
     assert_eq!(log.read(Lsn(9), 100).await.unwrap_err().kind(), ErrorKind::LogGap);

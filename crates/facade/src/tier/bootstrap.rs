@@ -56,13 +56,15 @@ pub async fn load(
     };
     let (source, target) = (&members[source], &members[target]);
     // Held before the position is read, so that the cut cannot pass it in between. One that is on its way does not wait.
-    let hold = log.hold(first);
+    let mut hold = log.hold(first);
     let first = hold.after();
     let setbacks = source.setbacks();
     let base = position_of(source, log).await?;
     if base.lsn < first {
         return Err(went_back(source));
     }
+    // What comes before it is not replayed, and may be cut meanwhile.
+    hold.move_to(base.lsn);
     if !sabotage::on(Bug::CursorKeptWhileLoading) {
         target.empty();
     }

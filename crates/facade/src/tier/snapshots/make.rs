@@ -260,13 +260,15 @@ impl Snapshots {
             tracing::warn!(member = %source.name(), %error, "the member is read as it is");
         }
         // Held before the position is read, so that the cut cannot pass it in between.
-        let hold = log.hold(log.checkpoint().position.lsn);
+        let mut hold = log.hold(log.checkpoint().position.lsn);
         let setbacks = source.setbacks();
         let from = bootstrap::position_of(source, log).await?;
         if from.lsn < hold.after() {
             let text = format!("member `{}` is behind the log, which was just cut", source.name());
             return Err(Error::new(ErrorKind::Unavailable, text));
         }
+        // The snapshot needs nothing before it.
+        hold.move_to(from.lsn);
         let mut parent = None;
         for listed in repository.snapshots().await?.into_iter().rev() {
             match repository.manifest(listed).await {

@@ -48,7 +48,7 @@ impl Snapshots {
         at_least: Lsn,
     ) -> Result<Option<Position>> {
         // Held before it is looked which snapshots the log continues.
-        let hold = log.hold(log.checkpoint().position.lsn);
+        let mut hold = log.hold(log.checkpoint().position.lsn);
         let (repository, usable) = match self.usable_in_time(at_least.max(hold.after())).await {
             Ok(found) => found,
             Err(error) => {
@@ -57,6 +57,11 @@ impl Snapshots {
             }
         };
         for manifest in usable {
+            hold.move_to(manifest.from.lsn);
+            if hold.after() > manifest.from.lsn {
+                // What follows it was cut while a newer one was tried.
+                continue;
+            }
             tracing::info!(member = %target.name(), snapshot = %manifest.id, at = %manifest.from.lsn, "loading");
             target.empty();
             let store: &dyn VectorStore = &**target.store();

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_core::{Context, Durability, ErrorKind, Lsn, RestoreStep, VectorStore};
+use mainstay_core::faulty::Fault;
+use mainstay_core::{Context, Durability, ErrorKind, Lsn, Operation, RestoreStep, VectorStore};
 use mainstay_snapshot::Repository;
 use mainstay_snapshot::place::PlaceOptions;
 use tempfile::TempDir;
@@ -15,7 +16,7 @@ use crate::log::{Log, MemoryLog};
 use crate::tier::exposed::Exposed;
 use crate::tier::status::SnapshotsStatus;
 use crate::tier::tests::{Double, MINUTE, assert_equal_members, docs, point, spec, store, tier_of};
-use crate::tier::{Tier, TierOptions};
+use crate::tier::{MemberState, Tier, TierOptions};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const SECOND: Duration = Duration::from_secs(1);
@@ -279,4 +280,43 @@ async fn a_place_that_hangs_keeps_no_member_from_being_loaded_from_another() {
     assert_equal_members(&emptied.tier, &["primary", "secondary"]).await;
     drop(hangs);
     emptied.tier.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_is_being_loaded_holds_the_entries_after_it_and_no_others() {
+    let between = async |tier: &Tier| {
+        assert_eq!(tier.snapshot().await.unwrap().from, Lsn(21));
+        tier.upsert(&docs(), vec![point(20, 0.5)]).await.unwrap();
+        tier.wait_caught_up(MINUTE).await.unwrap();
+    };
+    let emptied = Emptied::new(between).await;
+    emptied.standby.fail_next_of(Operation::Restore, 1, Fault::Delay(SECOND));
+    while emptied.tier.status().members[1].state != MemberState::Bootstrapping {
+        sleep(SECOND / 10).await;
+    }
+    sleep(SECOND / 2).await;
+    assert_eq!(emptied.cut(Lsn(21)).await, Lsn(21));
+    assert_eq!(emptied.cut(Lsn(22)).await, Lsn(21), "entry 22 is about to be replayed");
+    assert_equal_members(&emptied.tier, &["primary", "secondary"]).await;
+    assert_eq!(emptied.cut(Lsn(22)).await, Lsn(22));
+    emptied.tier.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_is_being_made_holds_the_entries_after_it_and_no_others() {
+    let emptied = Emptied::new(async |_| {}).await;
+    let tier = &emptied.tier;
+    tier.wait_caught_up(MINUTE).await.unwrap();
+    sleep(MINUTE).await;
+    tier.wait_caught_up(MINUTE).await.unwrap();
+    emptied.standby.fail_next_of(Operation::Scroll, 1, Fault::Delay(SECOND));
+    let meanwhile = async {
+        sleep(SECOND / 2).await;
+        tier.upsert(&docs(), vec![point(20, 0.5)]).await.unwrap();
+        (emptied.cut(Lsn(21)).await, emptied.cut(Lsn(22)).await)
+    };
+    let (made, cuts) = tokio::join!(tier.snapshot(), meanwhile);
+    assert_eq!(cuts, (Lsn(21), Lsn(21)), "entry 22 came while the member was read");
+    assert_eq!((made.unwrap().from, emptied.cut(Lsn(22)).await), (Lsn(21), Lsn(22)));
+    tier.close().await.unwrap();
 }

@@ -82,3 +82,25 @@ async fn failures_before_and_after_a_load_are_not_added_up_to_a_quarantine() {
         assert_eq!(ids_of(&tier, "primary").await.len(), 1);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_load_from_another_member_holds_the_entries_that_follow_it_and_no_others() {
+    let (log, primary) = cut_log().await;
+    let standby = store(9);
+    primary.fail_next_of(Operation::Scroll, 1, Fault::Delay(Duration::from_secs(1)));
+    let tier = tier_of(TierOptions::default(), &log, &[&primary, &standby]).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(tier.status().members[1].state, MemberState::Bootstrapping);
+    let base = tier.log_end();
+    tier.upsert(&docs(), vec![point(200, 0.1)]).await.unwrap();
+    let cut = async |to: Lsn| {
+        let catalog = &tier.shared().catalog;
+        let reached = log.truncate_before(to.next(), catalog.at(to)).await.unwrap();
+        catalog.cut(reached);
+        reached
+    };
+    assert_eq!(cut(base).await, base);
+    assert_eq!(cut(base.next()).await, base, "it is about to be replayed");
+    assert_equal_members(&tier, &["primary", "secondary"]).await;
+    assert_eq!(cut(base.next()).await, base.next());
+}
