@@ -61,7 +61,7 @@ pub async fn find(repository: &Repository, options: &RestoreOptions) -> Result<F
             let log = LogIdentity { id, epoch };
             for (listed, manifest) in of_this().filter(|(_, manifest)| manifest.from.log.epoch <= epoch) {
                 match candidate(repository, *listed, manifest, log, options.until).await {
-                    Ok(Candidate::Good(found)) => return Ok(Found { passed_over, ..found }),
+                    Ok(Candidate::Good(found)) => return Ok(Found { passed_over, ..*found }),
                     Ok(Candidate::CutShort(error)) => return Err(error),
                     Err(error) => pass_over(&mut passed_over, listed.id, error)?,
                 }
@@ -89,7 +89,7 @@ fn pass_over(passed_over: &mut Vec<(SnapshotId, String)>, id: SnapshotId, error:
 /// What becomes of a snapshot that can be used.
 enum Candidate {
     /// What is wanted is there.
-    Good(Found),
+    Good(Box<Found>),
     /// What is wanted is not, and no older snapshot would help.
     CutShort(Error),
 }
@@ -166,7 +166,8 @@ async fn candidate(
     let written_by = marks.iter().filter(|mark| mark.lsn >= wanted).map(|mark| mark.time).min();
     let left_out = reached.0 - wanted.0;
     let manifest = manifest.clone();
-    Ok(Candidate::Good(Found { manifest, entries, written_by, left_out, passed_over: Vec::new() }))
+    let found = Found { manifest, entries, written_by, left_out, passed_over: Vec::new() };
+    Ok(Candidate::Good(Box::new(found)))
 }
 
 /// The hash of the history up to an entry.
