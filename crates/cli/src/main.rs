@@ -11,11 +11,6 @@ use mainstay::{Error, ErrorKind};
 use crate::args::{Cli, Format};
 use crate::output::Output;
 
-/// What many tasks take at a peak is given back after it; with glibc's own allocator a tier under load for half an hour
-/// kept more than it used.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = match Cli::of_process() {
         Ok(cli) => cli,
