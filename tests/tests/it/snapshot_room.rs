@@ -35,7 +35,7 @@ fn docs() -> CollectionName {
 async fn open(directory: &Path) -> Tier {
     let snapshots = directory.join("snapshots");
     let text = format!(
-        "[tier]\nmembers = [\"a\"]\n[members.a]\nbackend = \"memory\"\n[log]\npath = \":memory:\"\n\
+        "[tier]\nmembers = [\"a\"]\ndeadline = \"60s\"\n[members.a]\nbackend = \"memory\"\n[log]\npath = \":memory:\"\n\
          [snapshots]\ndir = {snapshots:?}\narchive_interval = \"100ms\"\n"
     );
     let tier = Tier::open(Config::from_toml(&text).unwrap()).await.unwrap();
