@@ -142,8 +142,7 @@ pub async fn makers_are_killed(site: &Site, rounds: u64, most: u64, seed: u64) {
         site.grow_older(LONG / 4);
     }
     let (acks, snapshots) = (history.acks, history.snapshots.len() as u64);
-    // Few on a machine that is busy with something else.
-    assert!(acks > rounds && snapshots > rounds / 6, "the children did little: {acks}, {snapshots}");
+    assert!(acks > rounds && snapshots > rounds / 2, "the children did little: {acks}, {snapshots}");
 
     let tier = open(site).await;
     let end = tier.log_end();
