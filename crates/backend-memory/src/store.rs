@@ -42,7 +42,6 @@ struct Inner {
     load: Mutex<Option<Load>>,
     closed: AtomicBool,
     room: Room,
-    /// How many rebuilds are under way.
     rebuilding: watch::Sender<Rebuilds>,
 }
 

@@ -194,10 +194,8 @@ impl Archived {
         let (mut before, mut reached) = (manifest.from.hash, manifest.from.lsn);
         let mut segments = repository.segments(log).await?;
         let mut damaged: Vec<(SegmentName, Error)> = Vec::new();
-        loop {
-            let usable: Vec<_> =
-                segments.iter().filter(|name| damaged.iter().all(|(bad, _)| bad != *name)).copied().collect();
-            let Some(name) = covering(&usable, reached).first().copied() else { break };
+        let mut plan = covering(&segments, reached).into_iter();
+        while let Some(name) = plan.next() {
             let segment = match repository.read_segment(log, name).await {
                 Ok(segment) => segment,
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
@@ -205,6 +203,9 @@ impl Archived {
                     damaged.push((name, error));
                     // One that is gone may have become part of a larger one meanwhile.
                     segments = repository.segments(log).await?;
+                    let is_usable = |name: &&SegmentName| damaged.iter().all(|(bad, _)| bad != *name);
+                    let usable: Vec<_> = segments.iter().filter(is_usable).copied().collect();
+                    plan = covering(&usable, reached).into_iter();
                     continue;
                 }
                 Err(error) => return Err(error),

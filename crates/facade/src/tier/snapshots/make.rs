@@ -149,10 +149,11 @@ impl Snapshots {
     /// long ago the newest was made.
     async fn look(&self) -> Result<Option<Duration>> {
         let repository = &self.repository().await?;
-        let mut since = None;
+        let (mut since, mut noted) = (None, false);
         for listed in repository.snapshots().await?.into_iter().rev() {
             let Some(manifest) = self.read_back(repository, listed).await? else { continue };
-            if self.state.lock().good.len() == 1 {
+            if !noted {
+                noted = true;
                 self.note_newest(&manifest);
                 // The first of a new epoch does not wait.
                 if manifest.from.log == self.log.identity() {

@@ -90,16 +90,16 @@ impl Snapshots {
     /// to load from, or a log to replay.
     async fn usable_in_time(&self, at_least: Lsn) -> Result<(Repository, Vec<Manifest>)> {
         let look = async {
-            let usable = self.usable(at_least).await?;
-            Ok((self.repository().await?, usable))
+            let repository = self.repository().await?;
+            let usable = self.usable(&repository, at_least).await?;
+            Ok((repository, usable))
         };
         let looked = timeout(LOOK, look).await;
         looked.unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, "no answer in time")))
     }
 
     /// Snapshots that this log continues from an entry at or after this one, the newest first.
-    async fn usable(&self, at_least: Lsn) -> Result<Vec<Manifest>> {
-        let repository = &self.repository().await?;
+    async fn usable(&self, repository: &Repository, at_least: Lsn) -> Result<Vec<Manifest>> {
         let mut usable = Vec::new();
         for listed in repository.snapshots().await?.into_iter().rev().take(LOOKED_AT) {
             let manifest = match repository.manifest(listed).await {
