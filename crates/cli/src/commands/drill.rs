@@ -132,9 +132,25 @@ async fn server_faults(
     let collection = CollectionName::new(&format!("_drill_{}", std::process::id()))?;
     tier.wait_caught_up(PATIENCE).await?;
     tier.create_collection(CollectionSpec::dense(collection.clone(), DIMENSION, Distance::Cosine)).await?;
-    let started = Instant::now();
+    let outcome = server_rounds(tier, &collection, drill, args, output).await;
+    // The drill's collection goes, whatever the drill found.
+    let dropped = tier.drop_collection(&collection).await;
+    let outcome = outcome?;
+    dropped?;
+    Ok(outcome)
+}
+
+/// The rounds of a schedule under load, and the verdict.
+async fn server_rounds(
+    tier: &Tier,
+    collection: &CollectionName,
+    drill: &mut LoseServer,
+    args: &LoseServerArgs,
+    output: Output,
+) -> Result<Outcome> {
     let load = LoadOptions { searchers: args.searchers, writers: args.writers, ..LoadOptions::default() };
-    let load = Load::start(tier, &collection, DIMENSION, load);
+    let load = Load::start_filled(tier, collection, DIMENSION, load).await?;
+    let started = Instant::now();
     tokio::time::sleep(WARM_UP).await;
     let (mut rounds, mut footprints) = (Vec::new(), Vec::new());
     let faults = if args.faults.is_empty() { Fault::ALL.to_vec() } else { args.faults.clone() };
@@ -148,15 +164,13 @@ async fn server_faults(
         let round = drill.round(tier, fault).await?;
         output.note(&format!("  caught up {:.1} s after it came back", round.catch_up.as_secs_f64()));
         rounds.push((fault.as_str(), round));
-        footprints.extend(Footprint::now());
-        let pause =
-            args.minutes.map_or(WARM_UP, |_| Duration::from_secs(args.every).saturating_sub(began.elapsed()));
-        tokio::time::sleep(pause).await;
+        if args.minutes.is_some() {
+            let pause = Duration::from_secs(args.every).saturating_sub(began.elapsed());
+            footprints.extend(Footprint::least_within(pause).await);
+        } else {
+            tokio::time::sleep(WARM_UP).await;
+        }
     }
-    let outcome = finish(tier, &collection, load, started, rounds, None).await;
-    // The drill's collection goes, whatever the drill found.
-    let dropped = tier.drop_collection(&collection).await;
-    let outcome = outcome?;
-    dropped?;
+    let outcome = finish(tier, collection, load, started, rounds, None).await?;
     Ok(Outcome { footprints, ..outcome })
 }

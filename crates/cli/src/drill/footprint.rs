@@ -1,6 +1,12 @@
 //! What this process takes of its machine.
 
 use std::fs;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+/// How long after one look the next one comes.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Files that may stay open beyond those of earlier rounds, for connections that come and go.
 const SPARE_DESCRIPTORS: u64 = 16;
@@ -26,8 +32,23 @@ impl Footprint {
         Some(Self { resident_bytes: kibibytes << 10, descriptors })
     }
 
+    /// The least of each that is taken at any moment of this time: a scan's buffers and files come and go, and what is kept
+    /// is never gone. One look, at least.
+    pub async fn least_within(time: Duration) -> Option<Self> {
+        let until = Instant::now() + time;
+        let mut least = Self::now();
+        while Instant::now() < until {
+            sleep(LOOK_EVERY.min(until - Instant::now())).await;
+            least = least.zip(Self::now()).map(|(least, now)| Self {
+                resident_bytes: least.resident_bytes.min(now.resident_bytes),
+                descriptors: least.descriptors.min(now.descriptors),
+            });
+        }
+        least
+    }
+
     /// Whether the last quarter of these took no more than the one before it, but for what comes and goes. The first half
-    /// does not count: until every writer has written all of its ids once, there are more points from round to round.
+    /// does not count: caches fill.
     pub fn stayed_flat(rounds: &[Self]) -> bool {
         let settled = &rounds[rounds.len() / 2..];
         let (before, last) = settled.split_at(settled.len() / 2);
@@ -53,8 +74,26 @@ mod tests {
         assert!(!Footprint::stayed_flat(&rounds(20, 0)), "memory");
         assert!(!Footprint::stayed_flat(&rounds(0, 2)), "descriptors");
         let filled: Vec<_> = (0..60).map(|i| of(200 + i.min(29) * 30, 40)).collect();
-        assert!(Footprint::stayed_flat(&filled), "points that are written for the first time");
+        assert!(Footprint::stayed_flat(&filled), "caches that fill");
         assert!(Footprint::stayed_flat(&[]));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test(start_paused = true)]
+    async fn what_is_taken_for_a_moment_is_not_kept() {
+        let open = || (0..50).map(|_| fs::File::open("/proc/self/status").unwrap()).collect::<Vec<_>>();
+        let before = Footprint::now().unwrap();
+        let for_a_moment = open();
+        let (least, ()) = tokio::join!(Footprint::least_within(Duration::from_secs(9)), async {
+            sleep(Duration::from_secs(3)).await;
+            drop(for_a_moment);
+            sleep(Duration::from_secs(3)).await;
+        });
+        assert!(least.unwrap().descriptors < before.descriptors + 40, "{before:?} {least:?}");
+        let kept = open();
+        let least = Footprint::least_within(Duration::from_secs(9)).await.unwrap();
+        assert!(least.descriptors >= before.descriptors + 40, "{before:?} {least:?}");
+        drop(kept);
     }
 
     #[cfg(target_os = "linux")]

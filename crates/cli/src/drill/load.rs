@@ -6,7 +6,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use mainstay::{CollectionName, Effect, HashEmbedder, Lsn, Point, PointId, SearchQuery, ServiceLevel, Tier};
+use mainstay::{
+    CollectionName, Effect, HashEmbedder, Lsn, Point, PointId, Result, SearchQuery, ServiceLevel, Tier,
+};
 use tokio::task::JoinSet;
 
 use super::latencies::Latencies;
@@ -16,6 +18,8 @@ use super::verify::Expected;
 const FIRST_ID: u64 = 1 << 48;
 /// Ids that one writer uses in turn, so that points are written again and deleted.
 const IDS_PER_WRITER: u64 = 2_000;
+/// Points of one write while the collection is filled.
+const FILL: usize = 500;
 /// A failed search is remembered with its text up to this many.
 const KEPT_FAILURES: usize = 5;
 
@@ -81,13 +85,50 @@ struct Shared {
 impl Load {
     /// Starts the tasks on a collection whose default vector has this dimension.
     pub fn start(tier: &Tier, collection: &CollectionName, dimension: usize, options: LoadOptions) -> Self {
+        Self::start_on(tier, collection, dimension, options, Expected::default())
+    }
+
+    /// Writes a point for every id that the tasks will use, and starts them then: from here on they only replace and
+    /// delete, so what a process takes says nothing about the number of its points.
+    ///
+    /// # Errors
+    /// Those of the writes.
+    pub async fn start_filled(
+        tier: &Tier,
+        collection: &CollectionName,
+        dimension: usize,
+        options: LoadOptions,
+    ) -> Result<Self> {
+        let embedder = HashEmbedder::new(dimension)?;
+        let mut expected = Expected::default();
+        let ids: Vec<_> = (FIRST_ID..FIRST_ID + options.writers as u64 * IDS_PER_WRITER).collect();
+        for ids in ids.chunks(FILL) {
+            let text = |id: u64| format!("drill fill {id} {}", WORDS[id as usize % WORDS.len()]);
+            let points = ids
+                .iter()
+                .map(|id| Point::new(PointId::Num(*id), embedder.vector(&text(*id))).with_text(text(*id)));
+            tier.upsert(collection, points.collect()).await?;
+            for id in ids {
+                expected.acked(PointId::Num(*id), Some(text(*id)));
+            }
+        }
+        Ok(Self::start_on(tier, collection, dimension, options, expected))
+    }
+
+    fn start_on(
+        tier: &Tier,
+        collection: &CollectionName,
+        dimension: usize,
+        options: LoadOptions,
+        expected: Expected,
+    ) -> Self {
         let shared = Arc::new(Shared {
             tier: tier.clone(),
             collection: collection.clone(),
             dimension,
             options,
             stop: AtomicBool::new(false),
-            report: Mutex::default(),
+            report: Mutex::new(LoadReport { expected, ..LoadReport::default() }),
             searches: AtomicU64::new(0),
             writes: AtomicU64::new(0),
         });
