@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 use mainstay_core::{Distance, Error, ErrorKind, Result};
 use parking_lot::{RwLock, RwLockReadGuard};
 use usearch::{Index, IndexOptions, MetricKind, ScalarKind};
@@ -11,6 +12,8 @@ use crate::options::{MemoryOptions, Quantization};
 use crate::rows::Rows;
 use crate::saved::{Image, Links};
 
+/// Numbers that are made halves at once, which processors do for several.
+const AT_ONCE: usize = 64;
 /// Slots reserved at least, and by how much a full graph grows.
 const FIRST_CAPACITY: usize = 1_024;
 
@@ -168,8 +171,13 @@ impl Graph {
                 row.as_chunks_mut().0.iter_mut().zip(vector).for_each(|(to, from)| *to = from.to_le_bytes());
             }
             Quantization::F16 => {
-                let halves = vector.iter().map(|value| f16::from_f32(*value).to_le_bytes());
-                row.as_chunks_mut().0.iter_mut().zip(halves).for_each(|(to, from)| *to = from);
+                let mut halves = [f16::ZERO; AT_ONCE];
+                for (row, vector) in row.chunks_mut(AT_ONCE * 2).zip(vector.chunks(AT_ONCE)) {
+                    let halves = &mut halves[..vector.len()];
+                    halves.convert_from_f32_slice(vector);
+                    let halves = halves.iter().map(|half| half.to_le_bytes());
+                    row.as_chunks_mut().0.iter_mut().zip(halves).for_each(|(to, from)| *to = from);
+                }
             }
             // As usearch does it; graphs are made of what is about right, so it need not be to the bit.
             Quantization::I8 => {

@@ -9,6 +9,9 @@
 //! no more. They are listed again from one snapshot to the next until too many points changed: what a store finds in them in
 //! another version it adds anew.
 
+use std::pin::pin;
+
+use futures::TryStreamExt;
 use mainstay_core::graphs::MAX_PART_BYTES;
 use mainstay_core::{CollectionInfo, CollectionRef, Context, Error, ErrorKind, Lsn, Result, VectorStore};
 
@@ -28,6 +31,8 @@ const STALE: u64 = 50;
 /// Unpacked bytes that the links of a point may take; some hundred are usual.
 const MOST_PER_POINT: u64 = 16 << 10;
 const SPARE_BYTES: u64 = 64 << 20;
+/// Parts under way: one is read from the store while another is packed.
+const AHEAD: usize = 2;
 
 /// Whether graphs that were saved at an earlier snapshot are still worth listing, of a collection that now has so many
 /// points, of which so many are newer than the graphs.
@@ -72,30 +77,39 @@ pub async fn save(
     }
     let mut written = Written::default();
     let Some(saved) = saved else { return Ok((None, written)) };
-    let (mut parts, mut files) = (saved.parts, Vec::new());
-    loop {
-        let (rest, next) = blocking(move || {
-            let next = parts.next().map(|part| part.and_then(|part| encode(&part)));
-            Ok((parts, next.map(|bytes| bytes.map(|bytes| (ContentHash::of(&bytes), bytes)))))
-        })
-        .await?;
-        parts = rest;
-        let (hash, bytes) = match next {
-            Some(Ok(part)) => part,
-            Some(Err(error)) => {
+    let parts = futures::stream::try_unfold(saved.parts, |mut parts| {
+        blocking(move || Ok(parts.next().map(|part| (part, parts))))
+    });
+    let mut packed = pin!(parts.map_ok(|part| pack(repository, part)).try_buffered(AHEAD));
+    let mut files = Vec::new();
+    while let Some(file) = packed.try_next().await? {
+        match file {
+            Ok(file) => {
+                written.files += 1;
+                written.bytes += file.bytes;
+                files.push(file);
+            }
+            Err(error) => {
                 tracing::info!(collection = %collection.name, %error, "a snapshot without graphs");
                 return Ok((None, written));
             }
-            None => break,
-        };
-        let file = GraphFile { hash, bytes: bytes.len() as u64 };
-        repository.write(&layout::graph(hash), bytes.into()).await?;
-        written.files += 1;
-        written.bytes += file.bytes;
-        files.push(file);
+        }
     }
     let graph = GraphManifest { lsn: from, points, parameters: saved.parameters, files };
     Ok(((!graph.files.is_empty()).then_some(graph), written))
+}
+
+/// Writes a part to a file. An error within says what is wrong with the part.
+async fn pack(repository: &Repository, part: Result<Vec<u8>>) -> Result<Result<GraphFile>> {
+    let encoded = |part: Vec<u8>| encode(&part).map(|bytes| (ContentHash::of(&bytes), bytes));
+    let packed = blocking(move || Ok(part.and_then(encoded))).await?;
+    let (hash, bytes) = match packed {
+        Ok(packed) => packed,
+        Err(error) => return Ok(Err(error)),
+    };
+    let file = GraphFile { hash, bytes: bytes.len() as u64 };
+    repository.write(&layout::graph(hash), bytes.into()).await?;
+    Ok(Ok(file))
 }
 
 /// Gives a store the graphs of a collection that it is about to be given the points of, if it has a use for them.

@@ -22,8 +22,8 @@ use crate::repository::Repository;
 
 /// One step of loading may take so long.
 const STEP_TIMEOUT: Duration = Duration::from_secs(120);
-/// Buckets that are read ahead.
-const AHEAD: usize = 3;
+/// Buckets that are read ahead; the first ones while the store takes its graphs.
+const AHEAD: usize = 6;
 /// Points that the store is given at once.
 const STEP: usize = 2_000;
 /// How often the mark of a restore is renewed.
@@ -75,9 +75,9 @@ pub async fn load(
         for collection in wanted {
             let (spec, incarnation) = (&collection.spec, collection.incarnation);
             into.restore(&step(), RestoreStep::Collection { spec, incarnation }).await.map_err(Store)?;
+            let mut reading = Reading::new(repository, collection);
             graphs::load(repository, collection, into, &step()).await.map_err(Store)?;
             let target = CollectionRef { name: spec.name.clone(), incarnation };
-            let mut reading = Reading::new(repository, collection);
             while let Some(found) = reading.next().await.map_err(Snapshot)? {
                 for records in found.chunks(STEP) {
                     into.restore(&step(), RestoreStep::Points { collection: &target, records })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use mainstay_core::{BreakerState, Durability, Error, Guarded, Lsn, Result, VectorStore};
+use mainstay_core::{BreakerState, Durability, Error, ErrorKind, Guarded, Lsn, Result, VectorStore};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast, oneshot, watch};
 use tokio::time::Instant;
@@ -278,6 +278,10 @@ impl Member {
     pub fn quarantine(&self, error: &Error) {
         tracing::error!(member = %self.name, %error, "member quarantined");
         self.counts.quarantined();
+        if error.kind() == ErrorKind::Corrupt {
+            // The log is not cut on the word of a store whose data is damaged, or another one's.
+            self.set_durable(Lsn::ZERO);
+        }
         self.change(|condition| {
             condition.state = MemberState::Quarantined;
             condition.reason = Some(error.to_string());

@@ -19,7 +19,7 @@ const PRESSED_PERCENT: u64 = 80;
 /// What a decision knows of one member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// Everything up to this LSN outlives a crash of the member.
+    /// Everything up to this LSN outlives a crash of the member; nothing of one whose data is damaged.
     pub durable: Lsn,
     /// Whether the member starts empty after its process ended.
     pub volatile: bool,

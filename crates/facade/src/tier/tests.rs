@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use mainstay_core::faulty::{Fault, Faulty};
 use mainstay_core::{
-    CollectionName, CollectionSpec, Condition, Context, Distance, Effect, ErrorKind, Fields, Filter,
+    CollectionName, CollectionSpec, Condition, Context, Distance, Effect, Error, ErrorKind, Fields, Filter,
     GuardOptions, Guarded, Lsn, Operation, Point, PointId, RestoreStep, ScrollQuery, SearchQuery,
     VectorStore,
 };
@@ -357,6 +357,17 @@ async fn a_poisoned_entry_quarantines_its_member_and_stops_nobody_else() {
         tier.search(&docs(), SearchQuery::new(vec![1.0, 1.0])).await.unwrap().served_by.as_str(),
         "secondary"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_is_not_cut_on_the_word_of_a_member_whose_data_is_damaged() {
+    let Pair { tier, .. } = pair().await;
+    let member = &tier.shared().members[0];
+    for (kind, held) in [(ErrorKind::Rejected, Lsn(5)), (ErrorKind::Corrupt, Lsn::ZERO)] {
+        member.set_durable(Lsn(5));
+        member.quarantine(&Error::new(kind, "a test"));
+        assert_eq!(member.durable(), held, "{kind}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
