@@ -9,9 +9,7 @@
 //! no more. They are listed again from one snapshot to the next until too many points changed: what a store finds in them in
 //! another version it adds anew.
 
-use std::pin::pin;
-
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use mainstay_core::graphs::MAX_PART_BYTES;
 use mainstay_core::{CollectionInfo, CollectionRef, Context, Error, ErrorKind, Lsn, Result, VectorStore};
 
@@ -80,7 +78,8 @@ pub async fn save(
     let parts = futures::stream::try_unfold(saved.parts, |mut parts| {
         blocking(move || Ok(parts.next().map(|part| (part, parts))))
     });
-    let mut packed = pin!(parts.map_ok(|part| pack(repository, part)).try_buffered(AHEAD));
+    // In a box, without which the compiler does not see that it can be sent.
+    let mut packed = parts.map_ok(|part| pack(repository, part)).try_buffered(AHEAD).boxed();
     let mut files = Vec::new();
     while let Some(file) = packed.try_next().await? {
         match file {

@@ -15,6 +15,8 @@ use super::framing::CONTINUATION;
 
 /// Of zstd.
 const LEVEL: i32 = 1;
+/// So many bytes say whether a longer column is noise, which is kept as it is: it takes no time to pack and to unpack.
+const SAMPLE: usize = 16 << 10;
 /// Each part begins at a multiple of so many bytes.
 const ALIGNMENT: usize = 8;
 
@@ -155,11 +157,12 @@ impl Body {
             self.absent();
             return Ok(());
         }
-        self.packed.clear();
-        self.packed.reserve(zstd::zstd_safe::compress_bound(bytes.len()));
-        self.packer.compress_to_buffer(bytes, &mut self.packed)?;
+        let is_noise = match bytes.get(..SAMPLE) {
+            Some(sample) if bytes.len() >= 4 * SAMPLE => self.compress(sample)? > SAMPLE / 32 * 31,
+            _ => false,
+        };
         let start = self.bytes.len();
-        let (length, kept) = match self.packed.len() < bytes.len() {
+        let (length, kept) = match !is_noise && self.compress(bytes)? < bytes.len() {
             true => (bytes.len() as i64, self.packed.as_slice()),
             false => (-1, bytes),
         };
@@ -168,5 +171,13 @@ impl Body {
         self.buffers.push(Buffer::new(start as i64, (self.bytes.len() - start) as i64));
         self.bytes.resize(self.bytes.len().next_multiple_of(ALIGNMENT), 0);
         Ok(())
+    }
+
+    /// Packs bytes and answers how many are left.
+    fn compress(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.packed.clear();
+        self.packed.reserve(zstd::zstd_safe::compress_bound(bytes.len()));
+        self.packer.compress_to_buffer(bytes, &mut self.packed)?;
+        Ok(self.packed.len())
     }
 }

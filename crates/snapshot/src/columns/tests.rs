@@ -1,5 +1,5 @@
 use mainstay_core::conformance::Generator;
-use mainstay_core::{ErrorKind, Lsn, Record};
+use mainstay_core::{CollectionName, CollectionSpec, Distance, ErrorKind, Lsn, Point, Record};
 use rand::Rng;
 
 use super::{decode, encode};
@@ -22,6 +22,23 @@ fn whatever_a_collection_takes_reads_back_to_the_bit() {
         let bytes = encode(&spec, &records).unwrap();
         assert_eq!(decode(&spec, &bytes).unwrap(), records, "seed {seed}");
     }
+}
+
+#[test]
+fn noise_is_kept_and_what_is_beside_it_is_packed() {
+    const POINTS: u64 = 400;
+    const DIMENSION: usize = 256;
+    let spec = CollectionSpec::dense(CollectionName::new("docs").unwrap(), DIMENSION, Distance::Dot);
+    let mut generator = Generator::new(5);
+    // Between 0.5 and 1: the lower bytes are noise, the highest is the same everywhere.
+    let mut number = || f32::from_bits(0x3f00_0000 | (generator.rng().random::<u32>() >> 9));
+    let point = |id| Point::new(id, (0..DIMENSION).map(|_| number()).collect::<Vec<_>>());
+    let points = (0..POINTS).map(point);
+    let records: Vec<_> = points.map(|point| Record { version: Lsn(7), point }).collect();
+    let bytes = encode(&spec, &records).unwrap();
+    assert_eq!(decode(&spec, &bytes).unwrap(), records);
+    let raw = POINTS as usize * DIMENSION * 4;
+    assert!(bytes.len() > raw / 2 && bytes.len() < raw / 5 * 4, "{} of {raw}", bytes.len());
 }
 
 #[test]
