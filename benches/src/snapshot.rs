@@ -36,8 +36,10 @@ const JSON_POINTS: usize = 15_000;
 const CHANGED: usize = 1_000;
 /// Buckets that the changed points are in.
 const CHANGED_BUCKETS: usize = 2;
-/// A graph of more points is not built.
-const MOST_BUILT: u64 = 50_000;
+/// A graph of more points is built once, in a hurry: it takes as many bytes as a good one.
+const MOST_BUILT: usize = 50_000;
+/// How wide neighbours are looked for in a hurry.
+const HURRIED: usize = 16;
 /// Searches of one quiet round.
 const SEARCHES: usize = 3_000;
 /// Bytes that are packed at once beside.
@@ -93,7 +95,7 @@ struct Loaded {
 impl Loaded {
     async fn new(dimension: usize, points: &[Arc<Point>]) -> Result<Self> {
         let position = Position::start(LogIdentity { id: LogId(Default::default()), epoch: 1 });
-        let mut loaded = Self { store: Arc::new(empty()?), position };
+        let mut loaded = Self { store: Arc::new(empty(points.len())?), position };
         loaded
             .apply(Op::CreateCollection(CollectionSpec::dense(name()?, dimension, Distance::Cosine)))
             .await?;
@@ -133,8 +135,13 @@ impl Loaded {
     }
 }
 
-fn empty() -> Result<MemoryStore> {
-    MemoryStore::new(MemoryOptions { allow_red_zone: true, ..MemoryOptions::default() })
+/// A store for so many points.
+fn empty(points: usize) -> Result<MemoryStore> {
+    let mut options = MemoryOptions { allow_red_zone: true, ..MemoryOptions::default() };
+    if points > MOST_BUILT {
+        options.expansion_add = HURRIED;
+    }
+    MemoryStore::new(options)
 }
 
 fn name() -> Result<CollectionName> {
@@ -226,7 +233,7 @@ async fn restored(loaded: &Loaded) -> Result<Vec<Figure>> {
         idle.push(start.elapsed().as_secs_f64());
         whole.push(into_memory(&repository, &manifest).await?);
         // Building the graph takes minutes with many points.
-        if round == 0 && manifest.points() <= MOST_BUILT {
+        if round == 0 && manifest.points() <= MOST_BUILT as u64 {
             let mut manifest = manifest.clone();
             manifest.collections.values_mut().for_each(|collection| collection.graph = None);
             built.push(into_memory(&repository, &manifest).await?);
@@ -241,7 +248,8 @@ async fn restored(loaded: &Loaded) -> Result<Vec<Figure>> {
 
 /// Seconds that a snapshot takes into a new store.
 async fn into_memory(repository: &Repository, manifest: &Manifest) -> Result<f64> {
-    let (store, start) = (empty()?, Instant::now());
+    let points = usize::try_from(manifest.points()).unwrap_or(usize::MAX);
+    let (store, start) = (empty(points)?, Instant::now());
     load(repository, manifest, &store, None, &|_, _| {}).await.map_err(Error::from)?;
     store.restore(&patient(), RestoreStep::Finish { position: manifest.from }).await?;
     Ok(start.elapsed().as_secs_f64())
