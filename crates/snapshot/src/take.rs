@@ -373,26 +373,9 @@ pub(crate) async fn each_bucket(
     page: impl Fn() -> Context,
 ) -> Result<Vec<Ids>> {
     let mut buckets: Vec<Ids> = vec![Vec::new(); range.len()];
-    let mut put = |placed: Vec<(u32, PointId, Lsn)>| {
-        for (number, id, version) in placed {
-            let at = number.checked_sub(range.start);
-            if let Some(bucket) = at.and_then(|at| buckets.get_mut(at as usize)) {
-                bucket.push((id, version));
-            }
-        }
-    };
-    let placed = |records: Vec<Record>| {
-        let place = move |record: Record| (bucket_of(record.point.id, bits), record.point.id, record.version);
-        blocking(move || Ok(records.into_iter().map(place).collect()))
-    };
     let mut query = ScrollQuery { limit: SCROLL, fields: Fields::NONE, ..ScrollQuery::default() };
-    let mut records = Vec::new();
     loop {
-        let cx = page();
-        // One page is read while the one before it is gone through.
-        let (read, before) =
-            futures::try_join!(store.scroll(&cx, name, &query), placed(std::mem::take(&mut records)))?;
-        put(before);
+        let read = store.scroll(&page(), name, &query).await?;
         for record in &read.records {
             let id = record.point.id;
             if query.after.is_some_and(|after| id <= after) {
@@ -400,13 +383,14 @@ pub(crate) async fn each_bucket(
                 return Err(Error::new(ErrorKind::Internal, text).with_collection(name));
             }
             query.after = Some(id);
+            let at = bucket_of(id, bits).checked_sub(range.start);
+            if let Some(bucket) = at.and_then(|at| buckets.get_mut(at as usize)) {
+                bucket.push((id, record.version));
+            }
         }
-        records = read.records;
         match read.next {
             Some(next) => query.after = Some(next),
-            None => break,
+            None => return Ok(buckets),
         }
     }
-    put(placed(records).await?);
-    Ok(buckets)
 }
