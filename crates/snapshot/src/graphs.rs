@@ -29,8 +29,6 @@ const STALE: u64 = 50;
 /// Unpacked bytes that the links of a point may take; some hundred are usual.
 const MOST_PER_POINT: u64 = 16 << 10;
 const SPARE_BYTES: u64 = 64 << 20;
-/// Parts under way: one is read from the store while another is packed.
-const AHEAD: usize = 2;
 
 /// Whether graphs that were saved at an earlier snapshot are still worth listing, of a collection that now has so many
 /// points, of which so many are newer than the graphs.
@@ -55,7 +53,7 @@ pub struct Found<'a> {
 }
 
 /// Saves the graphs of a collection, if the store has any, or lists those of the snapshot before again. Without an error
-/// but with `None` if they cannot be had just now.
+/// but with `None` if they cannot be had just now. At most `ahead` parts are under way.
 ///
 /// # Errors
 /// Whatever the repository runs into.
@@ -63,6 +61,7 @@ pub async fn save(
     repository: &Repository,
     store: &dyn VectorStore,
     found: Found<'_>,
+    ahead: usize,
 ) -> Result<(Option<GraphManifest>, Written)> {
     let Found { info, from, points, newer, before } = found;
     let collection = CollectionRef { name: info.spec.name.clone(), incarnation: info.incarnation };
@@ -79,7 +78,7 @@ pub async fn save(
         blocking(move || Ok(parts.next().map(|part| (part, parts))))
     });
     // In a box, without which the compiler does not see that it can be sent.
-    let mut packed = parts.map_ok(|part| pack(repository, part)).try_buffered(AHEAD).boxed();
+    let mut packed = parts.map_ok(|part| pack(repository, part)).try_buffered(ahead).boxed();
     let mut files = Vec::new();
     while let Some(file) = packed.try_next().await? {
         match file {
