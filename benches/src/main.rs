@@ -22,11 +22,6 @@ use mainstay::Result;
 use crate::report::Format;
 use mainstay_tests::dataset::Dataset;
 
-/// As in the command.
-#[cfg(not(target_env = "msvc"))]
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 /// Benchmarks of Mainstay, both sides in one run.
 #[derive(Parser)]
 #[command(name = "mainstay-bench")]

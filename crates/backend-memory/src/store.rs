@@ -346,8 +346,6 @@ impl Inner {
 
 /// Points that are put in place of a load before others have their turn: less than a millisecond.
 const LOADED_AT_ONCE: usize = 250;
-/// More points than this are read in a blocking thread; copying one takes some microseconds.
-const MOST_COPIED: usize = 64;
 /// Runs with more points than this go to a blocking thread; adding a point takes some hundred microseconds.
 const INLINE_POINTS: usize = 4;
 
@@ -435,12 +433,7 @@ impl VectorStore for MemoryStore {
         ids: &[PointId],
         fields: &Fields,
     ) -> Result<Vec<Record>> {
-        let collection = self.inner.collection(collection)?;
-        if ids.len() <= MOST_COPIED {
-            return Ok(collection.get(ids, fields));
-        }
-        let (ids, fields) = (ids.to_vec(), fields.clone());
-        self.blocking(move |_| Ok(collection.get(&ids, &fields))).await
+        Ok(self.inner.collection(collection)?.get(ids, fields))
     }
 
     async fn scroll(
