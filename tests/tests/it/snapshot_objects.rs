@@ -75,7 +75,9 @@ async fn comes_back(config: &Config) {
     tier.upsert(&other(), (0..50).map(point).collect()).await.unwrap();
     let first = tier.snapshot().await.unwrap();
     let second = tier.snapshot().await.unwrap();
-    assert_eq!((first.points, second.new_files, second.reused_files), (550, 0, first.new_files));
+    // The tier may have made one by itself before the first of these.
+    let files = first.new_files + first.reused_files;
+    assert_eq!((first.points, second.new_files, second.reused_files), (550, 0, files));
     tier.upsert(&docs(), (500..600).map(point).collect()).await.unwrap();
     let third = tier.snapshot().await.unwrap();
     assert!(third.new_files > 0 && third.reused_files > 0, "{third:?}");
