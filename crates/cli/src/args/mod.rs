@@ -385,7 +385,7 @@ pub struct LoseServerArgs {
     pub rounds: Option<usize>,
     /// Go on for so long with faults at random.
     #[arg(long)]
-    pub minutes: Option<u64>,
+    pub minutes: Option<u32>,
     /// Seconds from one random fault to the next, unless the members take longer to catch up.
     #[arg(long, default_value_t = 20, requires = "minutes")]
     pub every: u64,

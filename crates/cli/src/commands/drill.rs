@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use mainstay::{CollectionName, CollectionSpec, Config, Distance, Error, Result, Tier};
 use mainstay_cli::drill::{
-    Fault, Footprint, Load, LoadOptions, LoseMember, LoseServer, Round, Schedule, verify,
+    Fault, Footprint, Load, LoadOptions, LoseMember, LoseServer, Round, at_random, in_turn, verify,
 };
 
 use super::promises::{OutageFigures, Outcome};
@@ -34,15 +34,24 @@ pub async fn lose_member(
         None => first_with_directory(config)?,
     };
     let fault = LoseMember::of(config, &member)?.lasting(Duration::from_secs(seconds), PATIENCE);
+    let drill =
+        async |collection: CollectionName| rounds(tier, &collection, DIMENSION, &fault, None, output).await;
+    Ok(on_its_own_collection(tier, drill).await?.print(output))
+}
+
+/// A drill on a collection that is there for it alone, and goes whatever the drill finds.
+async fn on_its_own_collection(
+    tier: &Tier,
+    drill: impl AsyncFnOnce(CollectionName) -> Result<Outcome>,
+) -> Result<Outcome> {
     let collection = CollectionName::new(&format!("_drill_{}", std::process::id()))?;
     tier.wait_caught_up(PATIENCE).await?;
     tier.create_collection(CollectionSpec::dense(collection.clone(), DIMENSION, Distance::Cosine)).await?;
-    let outcome = rounds(tier, &collection, DIMENSION, &fault, None, output).await;
-    // The drill's collection goes, whatever the drill found.
+    let outcome = drill(collection.clone()).await;
     let dropped = tier.drop_collection(&collection).await;
     let outcome = outcome?;
     dropped?;
-    Ok(outcome.print(output))
+    Ok(outcome)
 }
 
 fn first_with_directory(config: &Config) -> Result<String> {
@@ -116,28 +125,13 @@ pub async fn lose_server(config: &Config, args: LoseServerArgs, output: Output) 
         LoseServer::start(config, &args.member, args.command.clone(), &args.storage).await?;
     let mut drill = drill.lasting(Duration::from_secs(args.seconds), PATIENCE);
     let tier = Tier::open(config).await?;
-    let outcome = server_faults(&tier, &mut drill, &args, output).await;
+    let rounds =
+        async |collection: CollectionName| server_rounds(&tier, &collection, &mut drill, &args, output).await;
+    let outcome = on_its_own_collection(&tier, rounds).await;
     let closed = tier.close().await;
     let mut outcome = outcome?;
     outcome.closed = Some(closed.map_err(|error| error.to_string()));
     Ok(outcome.print(output))
-}
-
-async fn server_faults(
-    tier: &Tier,
-    drill: &mut LoseServer,
-    args: &LoseServerArgs,
-    output: Output,
-) -> Result<Outcome> {
-    let collection = CollectionName::new(&format!("_drill_{}", std::process::id()))?;
-    tier.wait_caught_up(PATIENCE).await?;
-    tier.create_collection(CollectionSpec::dense(collection.clone(), DIMENSION, Distance::Cosine)).await?;
-    let outcome = server_rounds(tier, &collection, drill, args, output).await;
-    // The drill's collection goes, whatever the drill found.
-    let dropped = tier.drop_collection(&collection).await;
-    let outcome = outcome?;
-    dropped?;
-    Ok(outcome)
 }
 
 /// The rounds of a schedule under load, and the verdict.
@@ -154,9 +148,12 @@ async fn server_rounds(
     tokio::time::sleep(WARM_UP).await;
     let (mut rounds, mut footprints) = (Vec::new(), Vec::new());
     let faults = if args.faults.is_empty() { Fault::ALL.to_vec() } else { args.faults.clone() };
-    let schedule = match args.minutes {
-        Some(minutes) => Schedule::at_random(faults, args.seed, Duration::from_secs(minutes * 60)),
-        None => Schedule::in_turn(args.rounds.unwrap_or(faults.len()), faults),
+    let schedule: Box<dyn Iterator<Item = Fault> + Send> = match args.minutes {
+        Some(minutes) => {
+            let end = started + Duration::from_secs(u64::from(minutes) * 60);
+            Box::new(at_random(faults, args.seed).take_while(move |_| Instant::now() < end))
+        }
+        None => Box::new(in_turn(faults.clone()).take(args.rounds.unwrap_or(faults.len()))),
     };
     for fault in schedule {
         let began = Instant::now();

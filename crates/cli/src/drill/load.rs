@@ -103,14 +103,12 @@ impl Load {
         let mut expected = Expected::default();
         let ids: Vec<_> = (FIRST_ID..FIRST_ID + options.writers as u64 * IDS_PER_WRITER).collect();
         for ids in ids.chunks(FILL) {
-            let text = |id: u64| format!("drill fill {id} {}", WORDS[id as usize % WORDS.len()]);
-            let points = ids
-                .iter()
-                .map(|id| Point::new(PointId::Num(*id), embedder.vector(&text(*id))).with_text(text(*id)));
+            let texts = ids.iter().map(|id| format!("drill fill {id} {}", WORDS[*id as usize % WORDS.len()]));
+            let texts: Vec<_> = ids.iter().map(|id| PointId::Num(*id)).zip(texts).collect();
+            let points =
+                texts.iter().map(|(id, text)| Point::new(*id, embedder.vector(text)).with_text(text));
             tier.upsert(collection, points.collect()).await?;
-            for id in ids {
-                expected.acked(PointId::Num(*id), Some(text(*id)));
-            }
+            texts.into_iter().for_each(|(id, text)| expected.acked(id, Some(text)));
         }
         Ok(Self::start_on(tier, collection, dimension, options, expected))
     }

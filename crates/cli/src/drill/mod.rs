@@ -21,7 +21,7 @@ pub use load::{Load, LoadOptions, LoadReport};
 pub use lose_member::{LoseMember, Round};
 pub use lose_server::{Fault, LoseServer};
 pub use proxy::{Proxy, Weather};
-pub use schedule::Schedule;
+pub use schedule::{at_random, in_turn};
 pub use server::ServerProcess;
 pub use verify::{Expected, MemberState, Verdict, verify};
 
