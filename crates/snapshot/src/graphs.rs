@@ -9,15 +9,15 @@
 //! no more. They are listed again from one snapshot to the next until too many points changed: what a store finds in them in
 //! another version it adds anew.
 
-use futures::{StreamExt, TryStreamExt};
 use mainstay_core::graphs::MAX_PART_BYTES;
 use mainstay_core::{CollectionInfo, CollectionRef, Context, Error, ErrorKind, Lsn, Result, VectorStore};
 
 use crate::bounded::unpack;
 use crate::layout::{self, ContentFile, ContentHash};
 use crate::manifest::{CollectionManifest, GraphFile, GraphManifest};
-use crate::repository::{Repository, blocking};
+use crate::repository::Repository;
 use crate::take::Written;
+use crate::work::{Priority, blocking};
 
 const MAGIC: &[u8; 8] = b"MSTAYGRF";
 const FORMAT: u8 = 1;
@@ -39,7 +39,7 @@ fn are_fresh(saved: &GraphManifest, points: u64, newer: u64) -> bool {
 }
 
 /// What was found of a collection while its points were taken.
-pub struct Found<'a> {
+pub(crate) struct Found<'a> {
     /// The collection.
     pub info: &'a CollectionInfo,
     /// An entry whose effects are in the store.
@@ -53,15 +53,15 @@ pub struct Found<'a> {
 }
 
 /// Saves the graphs of a collection, if the store has any, or lists those of the snapshot before again. Without an error
-/// but with `None` if they cannot be had just now. At most `ahead` parts are under way.
+/// but with `None` if they cannot be had just now. They are packed with this priority.
 ///
 /// # Errors
 /// Whatever the repository runs into.
-pub async fn save(
+pub(crate) async fn save(
     repository: &Repository,
     store: &dyn VectorStore,
     found: Found<'_>,
-    ahead: usize,
+    priority: Priority,
 ) -> Result<(Option<GraphManifest>, Written)> {
     let Found { info, from, points, newer, before } = found;
     let collection = CollectionRef { name: info.spec.name.clone(), incarnation: info.incarnation };
@@ -74,40 +74,32 @@ pub async fn save(
     }
     let mut written = Written::default();
     let Some(saved) = saved else { return Ok((None, written)) };
-    let parts = futures::stream::try_unfold(saved.parts, |mut parts| {
-        blocking(move || Ok(parts.next().map(|part| (part, parts))))
-    });
-    // In a box, without which the compiler does not see that it can be sent.
-    let mut packed = parts.map_ok(|part| pack(repository, part)).try_buffered(ahead).boxed();
-    let mut files = Vec::new();
-    while let Some(file) = packed.try_next().await? {
-        match file {
-            Ok(file) => {
-                written.files += 1;
-                written.bytes += file.bytes;
-                files.push(file);
-            }
+    let (mut parts, mut files) = (saved.parts, Vec::new());
+    loop {
+        // Not with a low priority: writers of the store wait meanwhile.
+        let (rest, next) = blocking(move || {
+            let next = parts.next();
+            Ok((parts, next))
+        })
+        .await?;
+        parts = rest;
+        let Some(part) = next else { break };
+        let encoded = |part: Vec<u8>| encode(&part).map(|bytes| (ContentHash::of(&bytes), bytes));
+        let (hash, bytes) = match priority.run(move || Ok(part.and_then(encoded))).await? {
+            Ok(encoded) => encoded,
             Err(error) => {
                 tracing::info!(collection = %collection.name, %error, "a snapshot without graphs");
                 return Ok((None, written));
             }
-        }
+        };
+        let file = GraphFile { hash, bytes: bytes.len() as u64 };
+        repository.write(&layout::graph(hash), bytes.into()).await?;
+        written.files += 1;
+        written.bytes += file.bytes;
+        files.push(file);
     }
     let graph = GraphManifest { lsn: from, points, parameters: saved.parameters, files };
     Ok(((!graph.files.is_empty()).then_some(graph), written))
-}
-
-/// Writes a part to a file. An error within says what is wrong with the part.
-async fn pack(repository: &Repository, part: Result<Vec<u8>>) -> Result<Result<GraphFile>> {
-    let encoded = |part: Vec<u8>| encode(&part).map(|bytes| (ContentHash::of(&bytes), bytes));
-    let packed = blocking(move || Ok(part.and_then(encoded))).await?;
-    let (hash, bytes) = match packed {
-        Ok(packed) => packed,
-        Err(error) => return Ok(Err(error)),
-    };
-    let file = GraphFile { hash, bytes: bytes.len() as u64 };
-    repository.write(&layout::graph(hash), bytes.into()).await?;
-    Ok(Ok(file))
 }
 
 /// Gives a store the graphs of a collection that it is about to be given the points of, if it has a use for them.

@@ -37,6 +37,7 @@ pub mod repository;
 pub mod segment;
 pub mod take;
 pub mod verify;
+mod work;
 
 #[cfg(test)]
 mod tests;

@@ -17,6 +17,7 @@ use crate::columns;
 use crate::layout::{self, ContentFile, ContentHash, SnapshotId};
 use crate::manifest::{BucketFile, FORMAT, MAX_FILE_BYTES, MAX_MANIFEST_BYTES, Manifest};
 use crate::place::{Place, PlaceOptions, WriterLock};
+use crate::work::blocking;
 
 /// Reading or writing one file may take so long.
 const FILE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -347,13 +348,4 @@ fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
     let io = error.downcast_ref::<std::io::Error>();
     io.is_some_and(|io| matches!(io.kind(), Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge))
         || error.source().is_some_and(is_full)
-}
-
-/// Runs work that would hold up other tasks; a panic in it is an error here.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-        Err(Error::new(ErrorKind::Internal, "work on a snapshot broke off").with_source(error))
-    })
 }

@@ -17,7 +17,8 @@ use uuid::Uuid;
 
 use crate::bounded::unpack;
 use crate::layout::{self, ContentHash, SegmentName};
-use crate::repository::{Repository, blocking};
+use crate::repository::Repository;
+use crate::work::blocking;
 
 const MAGIC: [u8; 8] = *b"MSTAYLOG";
 const FORMAT: u8 = 1;

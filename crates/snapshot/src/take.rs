@@ -15,7 +15,7 @@ use mainstay_core::{
     CollectionInfo, CollectionName, CollectionSpec, Context, Error, ErrorKind, Fields, Lsn, PointId,
     Position, Record, Result, ScrollQuery, VectorSpec, VectorStore,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 
 use crate::buckets::{bits_for, bucket_hash, bucket_of};
@@ -23,7 +23,8 @@ use crate::columns;
 use crate::graphs;
 use crate::layout::{self, ContentHash, SnapshotId, to_millis};
 use crate::manifest::{Bucket, BucketFile, CollectionManifest, GraphManifest, Manifest, Source};
-use crate::repository::{Repository, blocking};
+use crate::repository::Repository;
+use crate::work::{Priority, blocking};
 
 /// About what payload and text of a point take, before anything is known of them.
 const PAYLOAD_BYTES: u64 = 512;
@@ -37,7 +38,7 @@ const SCROLL: usize = 10_000;
 const MAX_IDS: u64 = 8 << 20;
 /// Buckets under way: one is read while another is packed, and others wait for the disk.
 const AHEAD: usize = 6;
-/// The same where others have work to do: one is worked on while another waits for the disk.
+/// The same where others have work to do: one is packed while another waits for the disk.
 const AHEAD_AT_A_RATE: usize = 2;
 /// Sizes may change so many times over before the number of buckets does, and with it every bucket.
 const SLACK_BITS: u32 = 2;
@@ -154,7 +155,7 @@ pub async fn take(
         there,
         progress,
         began: Instant::now(),
-        turns: options.rate.map(|_| Semaphore::new(1)),
+        priority: if options.rate.is_some() { Priority::Low } else { Priority::Normal },
         total: collections.iter().map(|info| info.points).sum(),
         done: AtomicU64::new(0),
         read_bytes: AtomicU64::new(0),
@@ -189,9 +190,8 @@ struct Taking<'a> {
     there: BTreeMap<ContentHash, u64>,
     progress: &'a (dyn Fn(u64, u64) + Sync),
     began: Instant,
-    /// Of reading and packing. Where others have work to do, at a rate, it takes one processor: with more, their slowest
-    /// calls become four times as slow.
-    turns: Option<Semaphore>,
+    /// Of packing: where others have work to do, at a rate, theirs comes first.
+    priority: Priority,
     total: u64,
     done: AtomicU64,
     read_bytes: AtomicU64,
@@ -214,7 +214,7 @@ impl Taking<'_> {
         let passes = u32::try_from(info.points.div_ceil(MAX_IDS)).unwrap_or(buckets).clamp(1, buckets);
         let graph_before = before.and_then(|before| before.graph.as_ref());
         let (mut points, mut newer) = (0, 0);
-        let (ahead, parts_ahead) = if self.turns.is_some() { (AHEAD_AT_A_RATE, 1) } else { (AHEAD, 2) };
+        let ahead = if self.options.rate.is_some() { AHEAD_AT_A_RATE } else { AHEAD };
         let (mut taken, mut graph, mut written) = (Vec::new(), None, Written::default());
         for pass in 0..passes {
             let share = |n: u32| (u64::from(buckets) * u64::from(n) / u64::from(passes)) as u32;
@@ -246,14 +246,14 @@ impl Taking<'_> {
             }
             let before = graph_before.filter(|graph| self.has_all(graph));
             let found = graphs::Found { info, from: self.from, points, newer, before };
-            let graphs = self.graphs(found, parts_ahead);
-            let (saved, part) = match self.turns {
-                Some(_) => {
+            let graphs = self.graphs(found);
+            let (saved, part) = match self.priority {
+                // Beside the last buckets: who counts what changed has read the ids of all.
+                Priority::Normal => futures::try_join!(buckets, graphs)?.1,
+                Priority::Low => {
                     buckets.await?;
                     graphs.await?
                 }
-                // Beside the last buckets: who counts what changed has read the ids of all.
-                None => futures::try_join!(buckets, graphs)?.1,
             };
             graph = saved;
             written += part;
@@ -266,13 +266,9 @@ impl Taking<'_> {
     }
 
     /// The graphs, if they are wanted.
-    async fn graphs(
-        &self,
-        found: graphs::Found<'_>,
-        ahead: usize,
-    ) -> Result<(Option<GraphManifest>, Written)> {
+    async fn graphs(&self, found: graphs::Found<'_>) -> Result<(Option<GraphManifest>, Written)> {
         match self.options.graphs {
-            true => graphs::save(self.repository, self.store, found, ahead).await,
+            true => graphs::save(self.repository, self.store, found, self.priority).await,
             false => Ok((None, Written::default())),
         }
     }
@@ -326,10 +322,7 @@ impl Taking<'_> {
         let (mut records, mut bytes, mut memory) = (Vec::new(), 0, 0);
         for ids in ids.chunks(GET) {
             let wanted: Vec<_> = ids.iter().map(|(id, _)| *id).collect();
-            let found = {
-                let _turn = self.turn().await;
-                self.store.get(&self.page(), &spec.name, &wanted, &Fields::ALL).await?
-            };
+            let found = self.store.get(&self.page(), &spec.name, &wanted, &Fields::ALL).await?;
             let mut read = 0;
             known.extend(found.iter().map(|record| (record.point.id, record.version)));
             for record in found {
@@ -357,26 +350,15 @@ impl Taking<'_> {
 
     async fn file(&self, spec: &CollectionSpec, records: Vec<Record>) -> Result<BucketFile> {
         let (points, spec) = (records.len() as u64, spec.clone());
-        let encoded = blocking(move || {
+        let packed = self.priority.run(move || {
             let bytes = columns::encode(&spec, &records)?;
             Ok((ContentHash::of(&bytes), bytes))
         });
-        let (hash, bytes) = {
-            let _turn = self.turn().await;
-            encoded.await?
-        };
+        let (hash, bytes) = packed.await?;
         let file = BucketFile { hash, bytes: bytes.len() as u64, points };
         // Also if it is there: it may be damaged, or about to be removed.
         self.repository.write(&layout::bucket(hash), bytes.into()).await?;
         Ok(file)
-    }
-
-    /// Waits until it may work.
-    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        match &self.turns {
-            Some(turns) => turns.acquire().await.ok(),
-            None => None,
-        }
     }
 
     fn tell(&self, points: u64) {

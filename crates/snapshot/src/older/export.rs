@@ -18,7 +18,7 @@ use tempfile::NamedTempFile;
 use super::Version;
 use super::learn::DENSE;
 use crate::layout::shown_time;
-use crate::repository::blocking;
+use crate::work::blocking;
 
 /// Points that are read at once.
 const PAGE: usize = 512;
