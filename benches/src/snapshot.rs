@@ -40,6 +40,8 @@ const CHANGED_BUCKETS: usize = 2;
 const MOST_BUILT: usize = 50_000;
 /// How wide neighbours are looked for in a hurry.
 const HURRIED: usize = 16;
+/// Rounds of searches beside a snapshot: the slowest of a hundred scatters more than anything else here.
+const SEARCH_ROUNDS: usize = 9;
 /// Searches of one quiet round.
 const SEARCHES: usize = 3_000;
 /// Bytes that are packed at once beside.
@@ -308,7 +310,7 @@ fn text(points: &[Arc<Point>]) -> Result<Vec<u8>> {
 async fn beside_searches(loaded: &Loaded, data: &Dataset) -> Result<Figure> {
     let (mut quiet, mut busy) = (vec![], vec![]);
     let rate = Some(SnapshotsConfig::default().max_rate);
-    for _ in 0..ROUNDS {
+    for _ in 0..SEARCH_ROUNDS {
         let mut times = Vec::new();
         for query in data.queries.iter().cycle().take(SEARCHES) {
             times.push(search(loaded, query).await?);
