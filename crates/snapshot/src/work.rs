@@ -1,7 +1,8 @@
 //! Work that would hold up other tasks: packing, hashing, files.
 
+use std::thread::Builder;
+
 use mainstay_core::{Error, ErrorKind, Result};
-use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
 /// Runs work that would hold up other tasks; a panic in it is an error here.
@@ -34,15 +35,16 @@ impl Priority {
         if self == Self::Normal {
             return blocking(work).await;
         }
-        let (tell, told) = oneshot::channel();
-        // A thread of its own, because its priority cannot be raised again.
-        let thread = std::thread::Builder::new().name("mainstay-packing".to_owned()).spawn(move || {
-            lower_priority();
-            // Nobody is there to be told once the snapshot was given up.
-            let _ = tell.send(work());
-        });
-        thread.map_err(|error| broke_off().with_source(error))?;
-        told.await.unwrap_or_else(|error| Err(broke_off().with_source(error)))
+        // A thread of its own, because its priority cannot be raised again; another one waits for it, as for all work.
+        blocking(move || {
+            let thread = Builder::new().name("mainstay-packing".to_owned()).spawn(move || {
+                lower_priority();
+                work()
+            });
+            let thread = thread.map_err(|error| broke_off().with_source(error))?;
+            thread.join().unwrap_or_else(|_| Err(broke_off()))
+        })
+        .await
     }
 }
 
