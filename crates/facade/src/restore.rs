@@ -5,6 +5,7 @@
 //! and is loaded from the snapshot and replays the log. So a restore that is cut short leaves the old log as it was, and
 //! one that is done needs nothing else.
 
+mod archived;
 mod find;
 mod part;
 
@@ -25,11 +26,13 @@ use std::time::Duration;
 use crate::catalog::{Collection, Collections};
 use crate::config::Config;
 use crate::log::{Checkpoint, DirectoryLock, Log, LogOptions, SledLog, io_error};
-use crate::restore::find::find;
+use crate::restore::find::{Entries, find};
 use crate::tier::place_options;
 
 /// Entries that are written, or applied to a store, at once.
 const BATCH: usize = 512;
+/// A batch has no more entries once it has so many bytes.
+const BATCH_BYTES: usize = 1 << 20;
 /// Applying a batch, or ending a load.
 const STEP_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -142,15 +145,14 @@ pub async fn restore(config: &Config, options: RestoreOptions) -> Result<Restore
     let there = check_replaceable(&path, &options)?;
     let found = find(&repository, &options).await?;
     let from = found.manifest.from;
-    let to = found.entries.last().map_or(from.lsn, |entry| entry.lsn);
     let epoch = newest_epoch(&repository, from.log, &path, lock.as_ref().filter(|_| there)).await? + 1;
     let log = LogIdentity { id: from.log.id, epoch };
     let mut restored = Restored {
         snapshot: found.manifest.id,
-        passed_over: found.passed_over,
+        passed_over: found.passed_over.clone(),
         log,
         from: from.lsn,
-        to,
+        to: found.to,
         written_by: found.written_by,
         left_out: found.left_out,
         collections: found.manifest.collections.len(),
@@ -163,7 +165,7 @@ pub async fn restore(config: &Config, options: RestoreOptions) -> Result<Restore
     let checkpoint =
         Checkpoint { position: Position { log, ..from }, collections: collections(&found.manifest) };
     let aside = sibling(&path, "restoring");
-    build(&aside, checkpoint, &found.entries).await?;
+    build(&aside, checkpoint, found.entries(&repository).await?).await?;
     restored.replaced = blocking(move || put_in_place(&aside, &path, there)).await?;
     drop(lock);
     Ok(restored)
@@ -202,7 +204,7 @@ pub async fn restore_store(
     let from = found.manifest.from;
     let wanted = options.collections.as_ref();
     if let Some(wanted) = wanted {
-        part::check(wanted, &found.manifest, &found.entries)?;
+        part::check(wanted, &found.manifest, &found.changes)?;
     }
     let is_wanted = |name: &CollectionName| wanted.is_none_or(|wanted| wanted.contains(name));
     let loaded: BTreeSet<_> =
@@ -216,12 +218,15 @@ pub async fn restore_store(
             None => from,
         };
         into.restore(&step(), RestoreStep::Finish { position: at }).await?;
-        for entries in found.entries.chunks(BATCH) {
-            let entries = match wanted {
-                Some(wanted) => part::entries_of(wanted, entries),
-                None => entries.to_vec(),
-            };
-            at = into.apply(&step(), &Run::new(at, entries)?).await?;
+        let mut entries = found.entries(repository).await?;
+        while let Some(entries) = entries.next().await? {
+            for entries in batches(&entries) {
+                let entries = match wanted {
+                    Some(wanted) => part::entries_of(wanted, entries),
+                    None => entries.to_vec(),
+                };
+                at = into.apply(&step(), &Run::new(at, entries)?).await?;
+            }
         }
         into.flush(&step()).await?;
     }
@@ -230,7 +235,7 @@ pub async fn restore_store(
         passed_over: found.passed_over,
         log: from.log,
         from: from.lsn,
-        to: found.entries.last().map_or(from.lsn, |entry| entry.lsn),
+        to: found.to,
         written_by: found.written_by,
         left_out: found.left_out,
         collections: loaded.len(),
@@ -281,7 +286,7 @@ async fn newest_epoch(
 }
 
 /// A log of these entries, in a directory of its own.
-async fn build(directory: &Path, checkpoint: Checkpoint, entries: &[Arc<Entry>]) -> Result<()> {
+async fn build(directory: &Path, checkpoint: Checkpoint, mut entries: Entries<'_>) -> Result<()> {
     let leftover = directory.to_owned();
     blocking(move || match std::fs::remove_dir_all(&leftover) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
@@ -293,11 +298,15 @@ async fn build(directory: &Path, checkpoint: Checkpoint, entries: &[Arc<Entry>])
     let options = LogOptions { max_bytes: u64::MAX, ..LogOptions::new(directory) };
     let log = SledLog::begin(options, checkpoint).await?;
     let written = async {
-        for batch in entries.chunks(BATCH) {
-            let ops: Vec<Op> = batch.iter().map(|entry| entry.op.clone()).collect();
-            log.append(ops).await?;
+        let mut last = None;
+        while let Some(entries) = entries.next().await? {
+            for batch in batches(&entries) {
+                let ops: Vec<Op> = batch.iter().map(|entry| entry.op.clone()).collect();
+                log.append(ops).await?;
+            }
+            last = entries.last().cloned().or(last);
         }
-        let Some(last) = entries.last() else { return Ok(()) };
+        let Some(last) = last else { return Ok(()) };
         match log.position_at(last.lsn).await?.hash == last.hash {
             true => Ok(()),
             false => Err(Error::new(ErrorKind::Internal, "the restored log is not the archived one")),
@@ -306,6 +315,19 @@ async fn build(directory: &Path, checkpoint: Checkpoint, entries: &[Arc<Entry>])
     let written = written.await;
     log.close().await?;
     written
+}
+
+/// Entries in pieces that are written at once.
+fn batches(entries: &[Arc<Entry>]) -> impl Iterator<Item = &[Arc<Entry>]> {
+    let (mut count, mut bytes) = (0, 0);
+    entries.chunk_by(move |before, _| {
+        (count, bytes) = (count + 1, bytes + before.size_bytes);
+        let more = count < BATCH && bytes < BATCH_BYTES;
+        if !more {
+            (count, bytes) = (0, 0);
+        }
+        more
+    })
 }
 
 /// Puts a log in the place of a directory that is held, and answers under which name the log that was there, if one was, is

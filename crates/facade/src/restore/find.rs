@@ -8,26 +8,64 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use mainstay_core::{Entry, EntryHash, Error, ErrorKind, LogIdentity, Lsn, Result};
-use mainstay_snapshot::layout::SegmentName;
+use mainstay_core::{Entry, Error, ErrorKind, LogIdentity, Lsn, Op, Result};
 use mainstay_snapshot::repository::Listed;
-use mainstay_snapshot::segment::{TimeMark, covering};
 use mainstay_snapshot::verify::verify;
 use mainstay_snapshot::{Manifest, Repository, SnapshotId};
 
+use super::archived::Archived;
 use super::{RestoreOptions, Until};
-use crate::log::decode;
 
 /// A snapshot and the archived entries that go on from it.
 pub struct Found {
     pub manifest: Manifest,
-    pub entries: Vec<Arc<Entry>>,
+    /// The log that the entries are of.
+    log: LogIdentity,
+    /// The last entry.
+    pub to: Lsn,
+    /// Those of the entries that create and drop collections.
+    pub changes: Vec<Arc<Entry>>,
     /// By when the last entry had been written.
     pub written_by: Option<DateTime<Utc>>,
     /// Archived entries beyond the last one.
     pub left_out: u64,
     /// Snapshots that were passed over, and why.
     pub passed_over: Vec<(SnapshotId, String)>,
+}
+
+impl Found {
+    /// The entries, from the first one on.
+    ///
+    /// # Errors
+    /// Whatever the place runs into.
+    pub async fn entries<'a>(&self, repository: &'a Repository) -> Result<Entries<'a>> {
+        Ok(Entries { archived: Archived::after(repository, &self.manifest, self.log).await?, to: self.to })
+    }
+}
+
+/// Archived entries up to one of them, read again: they were checked when they were found, and may be more than fit into
+/// memory.
+pub struct Entries<'a> {
+    archived: Archived<'a>,
+    to: Lsn,
+}
+
+impl Entries<'_> {
+    /// The next ones; `None` after the last one.
+    ///
+    /// # Errors
+    /// `Corrupt` if one is no longer there; whatever the place runs into.
+    pub async fn next(&mut self) -> Result<Option<Vec<Arc<Entry>>>> {
+        let reached = self.archived.reached();
+        if reached >= self.to {
+            return Ok(None);
+        }
+        let Some(part) = self.archived.next().await? else {
+            let text = format!("the archived log went on from entry {reached} and no longer does; try again");
+            return Err(Error::new(ErrorKind::Corrupt, text));
+        };
+        Ok(Some(part.entries.into_iter().filter(|entry| entry.lsn <= self.to).collect()))
+    }
 }
 
 /// The newest good snapshot that reaches no further than is wanted, and the entries from there.
@@ -108,12 +146,22 @@ async fn candidate(
         let text = format!("it reaches to entry {}, which is beyond {lsn}", manifest.to.lsn);
         return Err(Error::new(ErrorKind::NotFound, text));
     }
-    let Archived { mut entries, marks, broken } = Archived::read(repository, manifest, log).await?;
-    if entries.is_empty() && log != manifest.from.log {
+    let mut archived = Archived::after(repository, manifest, log).await?;
+    let (mut marks, mut changes) = (Vec::new(), Vec::new());
+    let mut hash = (manifest.to.lsn == manifest.from.lsn).then_some(manifest.from.hash);
+    while let Some(part) = archived.next().await? {
+        hash = hash.or_else(|| {
+            let last = part.entries.iter().find(|entry| entry.lsn == manifest.to.lsn)?;
+            Some(last.hash)
+        });
+        marks.extend(part.marks);
+        changes.extend(part.entries.into_iter().filter(|entry| changes_collections(&entry.op)));
+    }
+    let (reached, broken) = (archived.reached(), archived.broken());
+    if reached == manifest.from.lsn && log != manifest.from.log {
         let text = format!("nothing that is archived of epoch {} goes on from it", log.epoch);
         return Err(Error::new(ErrorKind::NotFound, text));
     }
-    let reached = entries.last().map_or(manifest.from.lsn, |entry| entry.lsn);
     if reached < manifest.to.lsn {
         let text = format!(
             "it needs the log up to entry {}, and the archive goes on without a gap only to {reached}",
@@ -121,7 +169,7 @@ async fn candidate(
         );
         return Err(Error::new(ErrorKind::NotFound, text));
     }
-    if !hash_at(manifest, &entries, manifest.to.lsn).is_some_and(|hash| hash == manifest.to.hash) {
+    if hash != Some(manifest.to.hash) {
         return Err(Error::new(
             ErrorKind::Corrupt,
             "the archived log is not the one that the snapshot was of",
@@ -162,67 +210,14 @@ async fn candidate(
         }
         (_, Some(what)) => return cut(&what),
     };
-    entries.retain(|entry| entry.lsn <= wanted);
+    changes.retain(|entry| entry.lsn <= wanted);
     let written_by = marks.iter().filter(|mark| mark.lsn >= wanted).map(|mark| mark.time).min();
     let left_out = reached.0 - wanted.0;
     let manifest = manifest.clone();
-    let found = Found { manifest, entries, written_by, left_out, passed_over: Vec::new() };
+    let found = Found { manifest, log, to: wanted, changes, written_by, left_out, passed_over: Vec::new() };
     Ok(Candidate::Good(Box::new(found)))
 }
 
-/// The hash of the history up to an entry.
-fn hash_at(manifest: &Manifest, entries: &[Arc<Entry>], lsn: Lsn) -> Option<EntryHash> {
-    if lsn == manifest.from.lsn {
-        return Some(manifest.from.hash);
-    }
-    entries.iter().find(|entry| entry.lsn == lsn).map(|entry| entry.hash)
-}
-
-/// What is archived of a log after a snapshot.
-#[derive(Default)]
-struct Archived {
-    entries: Vec<Arc<Entry>>,
-    marks: Vec<TimeMark>,
-    /// What is wrong with the segment that should come next, if there are entries behind it.
-    broken: Option<String>,
-}
-
-impl Archived {
-    /// Reads what goes on from a snapshot without a gap.
-    async fn read(repository: &Repository, manifest: &Manifest, log: LogIdentity) -> Result<Self> {
-        let mut read = Self::default();
-        let (mut before, mut reached) = (manifest.from.hash, manifest.from.lsn);
-        let mut segments = repository.segments(log).await?;
-        let mut damaged: Vec<(SegmentName, Error)> = Vec::new();
-        let mut plan = covering(&segments, reached).into_iter();
-        while let Some(name) = plan.next() {
-            let segment = match repository.read_segment(log, name).await {
-                Ok(segment) => segment,
-                Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    tracing::warn!(%error, "a segment of the archived log is damaged");
-                    damaged.push((name, error));
-                    // One that is gone may have become part of a larger one meanwhile.
-                    segments = repository.segments(log).await?;
-                    let is_usable = |name: &&SegmentName| damaged.iter().all(|(bad, _)| bad != *name);
-                    let usable: Vec<_> = segments.iter().filter(is_usable).copied().collect();
-                    plan = covering(&usable, reached).into_iter();
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            read.marks.extend(segment.marks.iter().copied());
-            let (known, lsns) = (reached, (segment.first.0..).map(Lsn));
-            for (lsn, bytes) in lsns.zip(&segment.entries).filter(|(lsn, _)| *lsn > known) {
-                let entry = decode(lsn, Some(before), bytes)?;
-                (before, reached) = (entry.hash, lsn);
-                read.entries.push(Arc::new(entry));
-            }
-        }
-        if segments.iter().any(|name| name.last > reached) {
-            let next = damaged.into_iter().find(|(name, _)| name.last > reached);
-            let missing = || format!("entry {} is in no segment", reached.next());
-            read.broken = Some(next.map_or_else(missing, |(_, error)| error.to_string()));
-        }
-        Ok(read)
-    }
+fn changes_collections(op: &Op) -> bool {
+    matches!(op, Op::CreateCollection(_) | Op::AdoptCollection { .. } | Op::DropCollection(_))
 }

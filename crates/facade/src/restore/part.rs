@@ -18,14 +18,14 @@ pub(super) fn own_log() -> LogIdentity {
     LogIdentity { id: LogId(Uuid::new_v4()), epoch: 1 }
 }
 
-/// Checks that every wanted collection is there after the last entry.
+/// Checks that every wanted collection is there after the last entry, of which `changes` are those that create and drop some.
 ///
 /// # Errors
 /// `NotFound` for one that is not, with those that are, and the entry that dropped it if one did; `Invalid` if none is wanted.
 pub(super) fn check(
     wanted: &BTreeSet<CollectionName>,
     manifest: &Manifest,
-    entries: &[Arc<Entry>],
+    changes: &[Arc<Entry>],
 ) -> Result<()> {
     if wanted.is_empty() {
         return Err(Error::invalid("no collection is named"));
@@ -33,7 +33,7 @@ pub(super) fn check(
     let mut there: BTreeMap<&CollectionName, Lsn> =
         manifest.collections.iter().map(|(name, collection)| (name, collection.incarnation)).collect();
     let mut dropped = BTreeMap::new();
-    for entry in entries {
+    for entry in changes {
         match &entry.op {
             Op::CreateCollection(spec) | Op::AdoptCollection { spec, .. } => {
                 let incarnation = there.entry(&spec.name).or_insert(entry.lsn);
