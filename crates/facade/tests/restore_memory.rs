@@ -1,6 +1,5 @@
 //! How much memory a restore takes. By itself, because the whole process is measured.
 #![cfg(all(feature = "snapshots", feature = "memory"))]
-#![expect(clippy::unwrap_used, reason = "a test's failure is a panic")]
 
 use std::time::Duration;
 
