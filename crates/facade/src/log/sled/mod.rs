@@ -66,12 +66,11 @@ use crate::sabotage::{self, Bug};
 
 /// The size of a sled segment.
 const SEGMENT_BYTES: usize = 8 << 20;
-/// Entries are cut into parts of so many bytes. A leaf of sled's tree holds up to 16 values before it is split and up to
-/// 20 after a merge; 21 parts must stay below the quarter of a segment from which sled would make a file of its own. sled
-/// keeps several leaves in each of the 256 shards of its cache whatever their size, so smaller ones take less memory: 175 MB
-/// for 940 MB of entries, instead of 536 with parts of 88 KiB.
-const PART_BYTES: usize = 16 << 10;
-/// Memory that sled may use for its cache, but for what [`PART_BYTES`] says.
+/// A leaf of sled's tree holds up to 16 values before it is split and up to 20 after a merge; 21 parts stay
+/// below the quarter of a segment from which sled would make a file of its own.
+const PART_BYTES: usize = 88 << 10;
+/// Memory that sled is to use for its cache. It lets pages go only after many accesses, whatever their size: 940 MB of large
+/// entries leave half a gigabyte, and a start that reads as many leaves nearly all.
 const CACHE_BYTES: u64 = 32 << 20;
 /// Newest entries kept in memory.
 const TAIL_BYTES: usize = if cfg!(feature = "simulation") { 2 << 10 } else { 16 << 20 };
