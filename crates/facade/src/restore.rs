@@ -8,6 +8,8 @@
 mod archived;
 mod find;
 mod part;
+#[cfg(all(test, feature = "memory"))]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,7 +19,7 @@ use mainstay_core::{
     CollectionName, Entry, Error, ErrorKind, LogIdentity, Lsn, Op, Position, Result, Run, VectorStore,
 };
 use mainstay_core::{Context, RestoreStep};
-use mainstay_snapshot::load::load;
+use mainstay_snapshot::load::load_marked;
 use mainstay_snapshot::prune::PruneOptions;
 use mainstay_snapshot::{Manifest, Repository, SnapshotId};
 use std::sync::Arc;
@@ -26,7 +28,7 @@ use std::time::Duration;
 use crate::catalog::{Collection, Collections};
 use crate::config::Config;
 use crate::log::{Checkpoint, DirectoryLock, Log, LogOptions, SledLog, io_error};
-use crate::restore::find::{Entries, find};
+use crate::restore::find::{Entries, Found, find};
 use crate::tier::place_options;
 
 /// Entries that are written, or applied to a store, at once.
@@ -165,7 +167,10 @@ pub async fn restore(config: &Config, options: RestoreOptions) -> Result<Restore
     let checkpoint =
         Checkpoint { position: Position { log, ..from }, collections: collections(&found.manifest) };
     let aside = sibling(&path, "restoring");
-    build(&aside, checkpoint, found.entries(&repository).await?).await?;
+    let mut entries = found.entries(&repository).await?;
+    let built = build(&aside, checkpoint, &mut entries).await;
+    entries.mark.remove().await;
+    built?;
     restored.replaced = blocking(move || put_in_place(&aside, &path, there)).await?;
     drop(lock);
     Ok(restored)
@@ -212,23 +217,10 @@ pub async fn restore_store(
     let points = found.manifest.collections.values().filter(|collection| is_wanted(&collection.spec.name));
     let points = points.map(|collection| collection.points()).sum();
     if !options.dry_run {
-        load(repository, &found.manifest, into, Some(&loaded), progress).await.map_err(Error::from)?;
-        let mut at = match wanted {
-            Some(_) => Position { log: part::own_log(), ..from },
-            None => from,
-        };
-        into.restore(&step(), RestoreStep::Finish { position: at }).await?;
         let mut entries = found.entries(repository).await?;
-        while let Some(entries) = entries.next().await? {
-            for entries in batches(&entries) {
-                let entries = match wanted {
-                    Some(wanted) => part::entries_of(wanted, entries),
-                    None => entries.to_vec(),
-                };
-                at = into.apply(&step(), &Run::new(at, entries)?).await?;
-            }
-        }
-        into.flush(&step()).await?;
+        let filled = fill(into, &found, &mut entries, wanted, &loaded, progress).await;
+        entries.mark.remove().await;
+        filled?;
     }
     Ok(Restored {
         snapshot: found.manifest.id,
@@ -242,6 +234,35 @@ pub async fn restore_store(
         points,
         replaced: None,
     })
+}
+
+/// Loads a store from a snapshot and applies the entries that go on from it.
+async fn fill(
+    into: &dyn VectorStore,
+    found: &Found,
+    entries: &mut Entries<'_>,
+    wanted: Option<&BTreeSet<CollectionName>>,
+    loaded: &BTreeSet<CollectionName>,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<()> {
+    let step = || Context::within(STEP_TIMEOUT);
+    load_marked(&mut entries.mark, &found.manifest, into, Some(loaded), progress).await?;
+    let mut at = match wanted {
+        Some(_) => Position { log: part::own_log(), ..found.manifest.from },
+        None => found.manifest.from,
+    };
+    into.restore(&step(), RestoreStep::Finish { position: at }).await?;
+    while let Some(entries) = entries.next().await? {
+        for entries in batches(&entries) {
+            let entries = match wanted {
+                Some(wanted) => part::entries_of(wanted, entries),
+                None => entries.to_vec(),
+            };
+            at = into.apply(&step(), &Run::new(at, entries)?).await?;
+        }
+    }
+    into.flush(&step()).await?;
+    Ok(())
 }
 
 /// The collections that existed at the snapshot's LSN; those that came later come with their entries.
@@ -286,7 +307,7 @@ async fn newest_epoch(
 }
 
 /// A log of these entries, in a directory of its own.
-async fn build(directory: &Path, checkpoint: Checkpoint, mut entries: Entries<'_>) -> Result<()> {
+async fn build(directory: &Path, checkpoint: Checkpoint, entries: &mut Entries<'_>) -> Result<()> {
     let leftover = directory.to_owned();
     blocking(move || match std::fs::remove_dir_all(&leftover) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {

@@ -62,6 +62,6 @@ async fn a_restore_holds_a_part_of_the_archived_log_at_a_time() {
         let restored = restore_store(&repository, options, &store, &|_, _| {}).await.unwrap();
         let taken = MEMORY.peak_usage().saturating_sub(before);
         assert_eq!(restored.to, Lsn(WRITES + 1));
-        assert!(taken < all / 2, "dry run {dry_run}: {taken} bytes for {all} archived ones");
+        assert!(taken < all / 4 * 3, "dry run {dry_run}: {taken} bytes for {all} archived ones");
     }
 }

@@ -60,40 +60,51 @@ pub async fn load(
     only: Option<&BTreeSet<CollectionName>>,
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<(), LoadError> {
-    use LoadError::{Snapshot, Store};
-    let wanted = wanted(manifest, only).map_err(Snapshot)?;
     let mut mark = Mark::set(repository, manifest.id).await;
-    let loaded = async {
-        let mut expected = Vec::new();
-        for collection in &wanted {
-            expected.push(expect(repository, collection).await.map_err(Snapshot)?);
-        }
-        into.expect(&step(), &expected).await.map_err(Store)?;
-        into.restore(&step(), RestoreStep::Begin).await.map_err(Store)?;
-        let total = wanted.iter().map(|collection| collection.points()).sum();
-        let mut done = 0;
-        for collection in wanted {
-            let (spec, incarnation) = (&collection.spec, collection.incarnation);
-            into.restore(&step(), RestoreStep::Collection { spec, incarnation }).await.map_err(Store)?;
-            let mut reading = Reading::new(repository, collection);
-            graphs::load(repository, collection, into, &step()).await.map_err(Store)?;
-            let target = CollectionRef { name: spec.name.clone(), incarnation };
-            while let Some(found) = reading.next().await.map_err(Snapshot)? {
-                for records in found.chunks(STEP) {
-                    into.restore(&step(), RestoreStep::Points { collection: &target, records })
-                        .await
-                        .map_err(Store)?;
-                    done += records.len() as u64;
-                    progress(done, total);
-                }
-                mark.renew().await;
-            }
-        }
-        Ok(())
-    };
-    let loaded = loaded.await;
+    let loaded = load_marked(&mut mark, manifest, into, only, progress).await;
     mark.remove().await;
     loaded
+}
+
+/// The same under a mark that is set, for who has more to read than the snapshot.
+///
+/// # Errors
+/// As [`load`].
+pub async fn load_marked(
+    mark: &mut Mark<'_>,
+    manifest: &Manifest,
+    into: &dyn VectorStore,
+    only: Option<&BTreeSet<CollectionName>>,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<(), LoadError> {
+    use LoadError::{Snapshot, Store};
+    let (repository, wanted) = (mark.repository, wanted(manifest, only).map_err(Snapshot)?);
+    let mut expected = Vec::new();
+    for collection in &wanted {
+        expected.push(expect(repository, collection).await.map_err(Snapshot)?);
+    }
+    into.expect(&step(), &expected).await.map_err(Store)?;
+    into.restore(&step(), RestoreStep::Begin).await.map_err(Store)?;
+    let total = wanted.iter().map(|collection| collection.points()).sum();
+    let mut done = 0;
+    for collection in wanted {
+        let (spec, incarnation) = (&collection.spec, collection.incarnation);
+        into.restore(&step(), RestoreStep::Collection { spec, incarnation }).await.map_err(Store)?;
+        let mut reading = Reading::new(repository, collection);
+        graphs::load(repository, collection, into, &step()).await.map_err(Store)?;
+        let target = CollectionRef { name: spec.name.clone(), incarnation };
+        while let Some(found) = reading.next().await.map_err(Snapshot)? {
+            for records in found.chunks(STEP) {
+                into.restore(&step(), RestoreStep::Points { collection: &target, records })
+                    .await
+                    .map_err(Store)?;
+                done += records.len() as u64;
+                progress(done, total);
+            }
+            mark.renew().await;
+        }
+    }
+    Ok(())
 }
 
 /// The collections of a snapshot that are wanted.
@@ -193,14 +204,15 @@ fn step() -> Context {
 
 /// Tells whoever prunes the repository, in whatever process, that a snapshot is being read. A place that cannot be
 /// written to is read all the same.
-struct Mark<'a> {
+pub struct Mark<'a> {
     repository: &'a Repository,
     path: object_store::path::Path,
     renewed: Instant,
 }
 
 impl<'a> Mark<'a> {
-    async fn set(repository: &'a Repository, id: SnapshotId) -> Self {
+    /// Sets one.
+    pub async fn set(repository: &'a Repository, id: SnapshotId) -> Self {
         let path = layout::in_use(id, Uuid::new_v4());
         let mark = Self { repository, path, renewed: Instant::now() };
         mark.write().await;
@@ -213,14 +225,16 @@ impl<'a> Mark<'a> {
         }
     }
 
-    async fn renew(&mut self) {
+    /// Sets it again once it is a minute old, because an old one counts for nothing.
+    pub async fn renew(&mut self) {
         if self.renewed.elapsed() >= MARK_EVERY {
             self.write().await;
             self.renewed = Instant::now();
         }
     }
 
-    async fn remove(self) {
+    /// The snapshot is read.
+    pub async fn remove(self) {
         if let Err(error) = self.repository.remove(&self.path).await {
             tracing::debug!(%error, "the mark of a restore stays until it is old");
         }

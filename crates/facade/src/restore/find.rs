@@ -4,11 +4,12 @@
 //! earlier epoch, so epochs come first: of the newest one that anything is archived of, the newest snapshot that leads
 //! into it is taken.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use mainstay_core::{Entry, Error, ErrorKind, LogIdentity, Lsn, Op, Result};
+use mainstay_core::{Entry, EntryHash, Error, ErrorKind, LogIdentity, Lsn, Op, Result};
+use mainstay_snapshot::load::Mark;
 use mainstay_snapshot::repository::Listed;
 use mainstay_snapshot::verify::verify;
 use mainstay_snapshot::{Manifest, Repository, SnapshotId};
@@ -23,6 +24,8 @@ pub struct Found {
     log: LogIdentity,
     /// The last entry.
     pub to: Lsn,
+    /// Its hash, unless the time that is wanted is in the middle of what was archived twice.
+    hash: Option<EntryHash>,
     /// Those of the entries that create and drop collections.
     pub changes: Vec<Arc<Entry>>,
     /// By when the last entry had been written.
@@ -39,33 +42,48 @@ impl Found {
     /// # Errors
     /// Whatever the place runs into.
     pub async fn entries<'a>(&self, repository: &'a Repository) -> Result<Entries<'a>> {
-        Ok(Entries { archived: Archived::after(repository, &self.manifest, self.log).await?, to: self.to })
+        let mark = Mark::set(repository, self.manifest.id).await;
+        let archived = Archived::after(repository, &self.manifest, self.log).await?;
+        Ok(Entries { archived, to: self.to, hash: self.hash, mark })
     }
 }
 
-/// Archived entries up to one of them, read again: they were checked when they were found, and may be more than fit into
-/// memory.
+/// Archived entries up to one of them, read again: they may be more than fit into memory.
 pub struct Entries<'a> {
     archived: Archived<'a>,
     to: Lsn,
+    hash: Option<EntryHash>,
+    /// Nothing of them is pruned.
+    pub mark: Mark<'a>,
 }
 
 impl Entries<'_> {
     /// The next ones; `None` after the last one.
     ///
     /// # Errors
-    /// `Corrupt` if one is no longer there; whatever the place runs into.
+    /// `Corrupt` if one is no longer there or is not the one that was found; whatever the place runs into.
     pub async fn next(&mut self) -> Result<Option<Vec<Arc<Entry>>>> {
+        self.mark.renew().await;
         let reached = self.archived.reached();
         if reached >= self.to {
             return Ok(None);
         }
         let Some(part) = self.archived.next().await? else {
-            let text = format!("the archived log went on from entry {reached} and no longer does; try again");
-            return Err(Error::new(ErrorKind::Corrupt, text));
+            return Err(changed(reached));
         };
-        Ok(Some(part.entries.into_iter().filter(|entry| entry.lsn <= self.to).collect()))
+        let entries: Vec<_> = part.entries.into_iter().filter(|entry| entry.lsn <= self.to).collect();
+        // Each entry has the hash of the one before, so the last one stands for all.
+        match entries.iter().find(|entry| entry.lsn == self.to) {
+            Some(last) if self.hash.is_some_and(|hash| hash != last.hash) => Err(changed(reached)),
+            _ => Ok(Some(entries)),
+        }
     }
+}
+
+fn changed(reached: Lsn) -> Error {
+    let text =
+        format!("the archived log is no longer what it was after entry {reached}; run the restore again");
+    Error::new(ErrorKind::Corrupt, text)
 }
 
 /// The newest good snapshot that reaches no further than is wanted, and the entries from there.
@@ -148,12 +166,13 @@ async fn candidate(
     }
     let mut archived = Archived::after(repository, manifest, log).await?;
     let (mut marks, mut changes) = (Vec::new(), Vec::new());
-    let mut hash = (manifest.to.lsn == manifest.from.lsn).then_some(manifest.from.hash);
+    // Of entries that may be the last one. The last one of a part has a mark.
+    let mut hashes: BTreeMap<Lsn, EntryHash> = [(manifest.from.lsn, manifest.from.hash)].into();
     while let Some(part) = archived.next().await? {
-        hash = hash.or_else(|| {
-            let last = part.entries.iter().find(|entry| entry.lsn == manifest.to.lsn)?;
-            Some(last.hash)
-        });
+        let is_marked = |lsn: Lsn| part.marks.binary_search_by_key(&lsn, |mark| mark.lsn).is_ok();
+        let may_be_last = |lsn: Lsn| lsn == manifest.to.lsn || until == Until::Lsn(lsn) || is_marked(lsn);
+        let last = part.entries.iter().filter(|entry| may_be_last(entry.lsn));
+        hashes.extend(last.map(|entry| (entry.lsn, entry.hash)));
         marks.extend(part.marks);
         changes.extend(part.entries.into_iter().filter(|entry| changes_collections(&entry.op)));
     }
@@ -169,7 +188,7 @@ async fn candidate(
         );
         return Err(Error::new(ErrorKind::NotFound, text));
     }
-    if hash != Some(manifest.to.hash) {
+    if hashes.get(&manifest.to.lsn) != Some(&manifest.to.hash) {
         return Err(Error::new(
             ErrorKind::Corrupt,
             "the archived log is not the one that the snapshot was of",
@@ -210,11 +229,13 @@ async fn candidate(
         }
         (_, Some(what)) => return cut(&what),
     };
+    let hash = hashes.get(&wanted).copied();
     changes.retain(|entry| entry.lsn <= wanted);
     let written_by = marks.iter().filter(|mark| mark.lsn >= wanted).map(|mark| mark.time).min();
     let left_out = reached.0 - wanted.0;
     let manifest = manifest.clone();
-    let found = Found { manifest, log, to: wanted, changes, written_by, left_out, passed_over: Vec::new() };
+    let found =
+        Found { manifest, log, to: wanted, hash, changes, written_by, left_out, passed_over: Vec::new() };
     Ok(Candidate::Good(Box::new(found)))
 }
 
