@@ -38,8 +38,9 @@ const SCROLL: usize = 10_000;
 const MAX_IDS: u64 = 8 << 20;
 /// Buckets under way: one is read while another is packed, and others wait for the disk.
 const AHEAD: usize = 6;
-/// The same where others have work to do: one is packed while another waits for the disk.
-const AHEAD_AT_A_RATE: usize = 2;
+/// The same where others have work to do: with low priority one is packed while another is read or waits for the disk, and
+/// without it no more than one processor is taken.
+const AHEAD_AT_A_RATE: usize = if cfg!(target_os = "linux") { 2 } else { 1 };
 /// Sizes may change so many times over before the number of buckets does, and with it every bucket.
 const SLACK_BITS: u32 = 2;
 

@@ -56,8 +56,8 @@ fn lower_priority() {
     }
 }
 
-/// What is added to `nice`: a tenth of a processor that somebody else could use all of. With less, a busy machine would
-/// take hours for a snapshot, and searches waited no shorter.
+/// What is added to `nice`: beside a busy thread it leaves a tenth of a processor. With less, a busy machine would take hours
+/// for a snapshot, and searches waited no shorter.
 #[cfg(target_os = "linux")]
 const YIELDING: i32 = 10;
 

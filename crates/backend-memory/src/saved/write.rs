@@ -8,8 +8,8 @@ use mainstay_core::{Error, ErrorKind, Result};
 use super::NO_ID;
 use crate::collection::{Collection, Graphs};
 
-/// Slots in a part.
-const PART_SLOTS: u32 = 32_768;
+/// Slots in a part: a megabyte or two, far from `MAX_PART_BYTES` also with many graphs and links.
+const PART_SLOTS: u32 = 8_192;
 /// Slots that are read while writers wait: a millisecond or two.
 const PAUSE_SLOTS: u32 = 1_024;
 

@@ -67,7 +67,8 @@ pub struct SnapshotsConfig {
     /// when the machine is. 1 s.
     pub archive_interval: Duration,
     /// Most bytes of points read in a second for a snapshot. 64 MiB: a share of what a store can read, so that searches
-    /// do not wait (what is read is packed with low priority); a million points of 384 dimensions take under half a minute.
+    /// do not wait (on Linux what is read is packed with low priority); a million points of 384 dimensions take half a
+    /// minute, and longer beside much work.
     pub max_rate: u64,
     /// Whether the search graphs of a memory member are saved with its points, so that a restore need not build them: about
     /// a tenth more bytes, written again when one point in 50 changed. Yes.
