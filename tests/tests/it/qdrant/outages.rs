@@ -97,7 +97,9 @@ async fn fifty_tasks_and_faults_at_random_leave_every_promise_kept() {
     let load = LoadOptions { searchers: 35, writers: 15, pause: Duration::from_millis(20) };
     let load = Load::start(&tier, &docs(), DIMENSION, load);
     // So many rounds, however long a machine takes for one.
-    for fault in at_random(Fault::ALL.to_vec(), SEED).take(ROUNDS) {
+    let faults: Vec<_> = at_random(Fault::ALL.to_vec(), SEED).take(ROUNDS).collect();
+    assert!(Fault::ALL.iter().all(|fault| faults.contains(fault)), "{faults:?}");
+    for fault in faults {
         drill.round(&tier, fault).await.unwrap_or_else(|error| panic!("{}: {error}", fault.as_str()));
     }
     assert_promises(&tier, load).await;
