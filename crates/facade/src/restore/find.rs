@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use mainstay_core::{Entry, EntryHash, Error, ErrorKind, LogIdentity, Lsn, Op, Result};
+use mainstay_core::{Entry, EntryHash, Error, ErrorKind, LogIdentity, Lsn, Result};
 use mainstay_snapshot::load::Mark;
 use mainstay_snapshot::repository::Listed;
 use mainstay_snapshot::verify::verify;
@@ -73,10 +73,12 @@ impl Entries<'_> {
         };
         let entries: Vec<_> = part.entries.into_iter().filter(|entry| entry.lsn <= self.to).collect();
         // Each entry has the hash of the one before, so the last one stands for all.
-        match entries.iter().find(|entry| entry.lsn == self.to) {
-            Some(last) if self.hash.is_some_and(|hash| hash != last.hash) => Err(changed(reached)),
-            _ => Ok(Some(entries)),
+        let is_another =
+            |last: &Arc<Entry>| last.lsn == self.to && self.hash.is_some_and(|hash| hash != last.hash);
+        if entries.last().is_some_and(is_another) {
+            return Err(changed(reached));
         }
+        Ok(Some(entries))
     }
 }
 
@@ -174,7 +176,7 @@ async fn candidate(
         let last = part.entries.iter().filter(|entry| may_be_last(entry.lsn));
         hashes.extend(last.map(|entry| (entry.lsn, entry.hash)));
         marks.extend(part.marks);
-        changes.extend(part.entries.into_iter().filter(|entry| changes_collections(&entry.op)));
+        changes.extend(part.entries.into_iter().filter(|entry| entry.op.is_of_collections()));
     }
     let (reached, broken) = (archived.reached(), archived.broken());
     if reached == manifest.from.lsn && log != manifest.from.log {
@@ -237,8 +239,4 @@ async fn candidate(
     let found =
         Found { manifest, log, to: wanted, hash, changes, written_by, left_out, passed_over: Vec::new() };
     Ok(Candidate::Good(Box::new(found)))
-}
-
-fn changes_collections(op: &Op) -> bool {
-    matches!(op, Op::CreateCollection(_) | Op::AdoptCollection { .. } | Op::DropCollection(_))
 }

@@ -70,7 +70,7 @@ const SEGMENT_BYTES: usize = 8 << 20;
 /// below the quarter of a segment from which sled would make a file of its own.
 const PART_BYTES: usize = 88 << 10;
 /// Memory that sled is to use for its cache. It lets pages go only after many accesses, whatever their size: 940 MB of large
-/// entries leave half a gigabyte, and a start that reads as many leaves nearly all.
+/// entries that are written leave half a gigabyte, and a start keeps nearly all that it reads.
 const CACHE_BYTES: u64 = 32 << 20;
 /// Newest entries kept in memory.
 const TAIL_BYTES: usize = if cfg!(feature = "simulation") { 2 << 10 } else { 16 << 20 };
