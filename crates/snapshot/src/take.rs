@@ -156,7 +156,6 @@ pub async fn take(
         there,
         progress,
         began: Instant::now(),
-        priority: if options.rate.is_some() { Priority::Low } else { Priority::Normal },
         total: collections.iter().map(|info| info.points).sum(),
         done: AtomicU64::new(0),
         read_bytes: AtomicU64::new(0),
@@ -191,8 +190,6 @@ struct Taking<'a> {
     there: BTreeMap<ContentHash, u64>,
     progress: &'a (dyn Fn(u64, u64) + Sync),
     began: Instant,
-    /// Of packing: where others have work to do, at a rate, theirs comes first.
-    priority: Priority,
     total: u64,
     done: AtomicU64,
     read_bytes: AtomicU64,
@@ -215,7 +212,10 @@ impl Taking<'_> {
         let passes = u32::try_from(info.points.div_ceil(MAX_IDS)).unwrap_or(buckets).clamp(1, buckets);
         let graph_before = before.and_then(|before| before.graph.as_ref());
         let (mut points, mut newer) = (0, 0);
-        let ahead = if self.options.rate.is_some() { AHEAD_AT_A_RATE } else { AHEAD };
+        let ahead = match self.priority() {
+            Priority::Normal => AHEAD,
+            Priority::Low => AHEAD_AT_A_RATE,
+        };
         let (mut taken, mut graph, mut written) = (Vec::new(), None, Written::default());
         for pass in 0..passes {
             let share = |n: u32| (u64::from(buckets) * u64::from(n) / u64::from(passes)) as u32;
@@ -248,7 +248,7 @@ impl Taking<'_> {
             let before = graph_before.filter(|graph| self.has_all(graph));
             let found = graphs::Found { info, from: self.from, points, newer, before };
             let graphs = self.graphs(found);
-            let (saved, part) = match self.priority {
+            let (saved, part) = match self.priority() {
                 // Beside the last buckets: who counts what changed has read the ids of all.
                 Priority::Normal => futures::try_join!(buckets, graphs)?.1,
                 Priority::Low => {
@@ -266,10 +266,15 @@ impl Taking<'_> {
         Ok((CollectionManifest { spec, incarnation, bits, buckets: taken, graph }, written))
     }
 
+    /// Of packing: where others have work to do, at a rate, theirs comes first.
+    fn priority(&self) -> Priority {
+        if self.options.rate.is_some() { Priority::Low } else { Priority::Normal }
+    }
+
     /// The graphs, if they are wanted.
     async fn graphs(&self, found: graphs::Found<'_>) -> Result<(Option<GraphManifest>, Written)> {
         match self.options.graphs {
-            true => graphs::save(self.repository, self.store, found, self.priority).await,
+            true => graphs::save(self.repository, self.store, found, self.priority()).await,
             false => Ok((None, Written::default())),
         }
     }
@@ -351,7 +356,7 @@ impl Taking<'_> {
 
     async fn file(&self, spec: &CollectionSpec, records: Vec<Record>) -> Result<BucketFile> {
         let (points, spec) = (records.len() as u64, spec.clone());
-        let packed = self.priority.run(move || {
+        let packed = self.priority().run(move || {
             let bytes = columns::encode(&spec, &records)?;
             Ok((ContentHash::of(&bytes), bytes))
         });
