@@ -153,7 +153,10 @@ async fn server_rounds(
             let end = started + Duration::from_secs(u64::from(minutes) * 60);
             Box::new(at_random(faults, args.seed).take_while(move |_| Instant::now() < end))
         }
-        None => Box::new(in_turn(faults.clone()).take(args.rounds.unwrap_or(faults.len()))),
+        None => {
+            let rounds = args.rounds.unwrap_or(faults.len());
+            Box::new(in_turn(faults).take(rounds))
+        }
     };
     for fault in schedule {
         let began = Instant::now();
