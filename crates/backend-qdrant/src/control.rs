@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 const FORMAT: u64 = 1;
+/// Points may be of any version: the store is being loaded, or its document is from before there was a ceiling.
+pub const UNKNOWN_CEILING: Lsn = Lsn(u64::MAX);
 
 /// A collection as the store knows it.
 #[derive(Debug)]
@@ -46,6 +48,9 @@ pub struct Control {
     pub stamp: Uuid,
     /// The position; `None` for a store that holds nothing or is being loaded.
     pub position: Option<Position>,
+    /// No point is newer than this entry: it is raised before newer ones are written. [`UNKNOWN_CEILING`] if
+    /// points may be of any version.
+    pub ceiling: Lsn,
     /// The collections by name.
     pub collections: BTreeMap<CollectionName, Arc<Known>>,
 }
@@ -54,7 +59,7 @@ impl Control {
     /// Of a store that holds nothing.
     pub fn new() -> Self {
         let (id, stamp) = (StoreId(Uuid::new_v4()), Uuid::new_v4());
-        Self { id, stamp, position: None, collections: BTreeMap::new() }
+        Self { id, stamp, position: None, ceiling: Lsn::ZERO, collections: BTreeMap::new() }
     }
 
     /// The collection that an entry means; `None` if it is gone or another one.
@@ -74,6 +79,7 @@ impl Control {
             "store": self.id.to_string(),
             "stamp": self.stamp.to_string(),
             "position": self.position.as_ref().map(document::position_to_json),
+            "ceiling": self.ceiling.0,
             "collections": collections,
         })
         .to_string()
@@ -105,6 +111,10 @@ impl Control {
             Value::Null => None,
             position => Some(document::position_from_json(position)?),
         };
+        let ceiling = match &value["ceiling"] {
+            Value::Null => UNKNOWN_CEILING,
+            ceiling => Lsn(ceiling.as_u64().ok_or("its ceiling is no LSN")?),
+        };
         let collections = value["collections"].as_array().ok_or("it names no collections")?;
         let collections = collections.iter().map(|collection| {
             let (spec, incarnation) = document::collection_from_json(collection)?;
@@ -114,6 +124,7 @@ impl Control {
             id: StoreId(uuid("store").ok_or("the id of its store is no UUID")?),
             stamp: uuid("stamp").ok_or("its stamp is no UUID")?,
             position,
+            ceiling,
             collections: collections.collect::<Option<_>>().ok_or("a collection in it cannot be read")?,
         })
     }
@@ -131,11 +142,14 @@ mod tests {
         let log = LogIdentity { id: LogId(Uuid::from_u128(1)), epoch: 2 };
         let control = Control {
             position: Some(Position { log, lsn: Lsn(9), hash: EntryHash([3; 32]) }),
+            ceiling: Lsn(12),
             collections: [(spec.name.clone(), Arc::new(Known::new(spec, Lsn(4))))].into(),
             ..Control::new()
         };
         let text = control.print();
         assert_eq!(Control::parse(&text).unwrap(), control);
         assert_eq!(Control::parse(&text[..text.len() - 2]).unwrap_err().kind(), ErrorKind::Corrupt);
+        let older = text.replace(r#""ceiling":12,"#, "");
+        assert_eq!(Control::parse(&older).unwrap(), Control { ceiling: UNKNOWN_CEILING, ..control });
     }
 }

@@ -82,9 +82,6 @@ pub trait Engine: Send + Sync + 'static {
         ids: &[PointId],
     ) -> Result<BTreeMap<PointId, Lsn>>;
 
-    /// How many points have this version or a newer one.
-    async fn count_from(&self, cx: &Context, name: &CollectionName, version: Lsn) -> Result<u64>;
-
     /// The points with these ids that are there, in any order. Payloads are whole or empty.
     async fn get(
         &self,

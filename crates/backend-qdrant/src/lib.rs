@@ -17,6 +17,9 @@
 //! a point of the collection `mainstay_control` on a server, a file of an embedded store. It is written
 //! after the data that it speaks of is durable. While upserts follow each other it is written once a second; until
 //! then the newest point proves that the store still holds what the document does not say.
+//! It also names a *ceiling*, an LSN that no point's version is beyond, and is raised before one gets there: a process
+//! that died may have written points that are newer than the position, so up to there the versions of the points that an
+//! entry touches are looked at before it is applied. Thus Qdrant needs no index on versions.
 //!
 //! A write whose outcome is unknown may take effect late, after newer ones. Its entries are *held*: the
 //! stored position stays before them, and after a grace time they are applied again, which changes only

@@ -20,6 +20,9 @@ const MOST_HELD_BYTES: usize = 64 << 20;
 /// The position in the control document is at most this old while upserts follow each other: a process that dies
 /// applies so much again.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// Entries that the ceiling in the document leaves room for, so that not every run has to raise it. After a crash the
+/// versions of the points that as many entries touch are looked at.
+const ROOM: u64 = 4_096;
 
 /// Entries whose writing had an unknown outcome, and all that came after them.
 struct Held {
@@ -51,8 +54,8 @@ pub struct Session {
     witness: Option<Witness>,
     /// When this session wrote the document last.
     saved_at: Option<Instant>,
-    /// Points may be newer than the position, so the version of each is looked at before it is written.
-    ahead: bool,
+    /// Points may be as new as this entry, so the version of each is looked at before it is written by an entry up to it.
+    pub newest: Lsn,
     held: Option<Held>,
     /// A restore is under way.
     pub restoring: bool,
@@ -80,10 +83,10 @@ impl Session {
         }
         Ok(Self {
             position: control.position,
+            newest: control.ceiling,
             control,
             witness: None,
             saved_at: None,
-            ahead: true,
             held: None,
             restoring: false,
             writing: Vec::new(),
@@ -149,9 +152,21 @@ impl Session {
         self.witness.is_some()
     }
 
-    /// Whether the position is ahead of the document.
+    /// Whether the document could say more than it does: a newer position, or a lower ceiling.
     pub fn is_unsaved(&self) -> bool {
-        self.position != self.control.position
+        self.position != self.control.position || self.ceiling(0) != self.control.ceiling
+    }
+
+    /// The ceiling for a document, with room for so many entries after the position.
+    fn ceiling(&self, room: u64) -> Lsn {
+        let reached = self.position.map_or(Lsn::ZERO, |position| position.lsn);
+        let with_room = Lsn(reached.0.saturating_add(room));
+        // Only a store that holds nothing newer than its position is known to stay below a lower one.
+        if self.held.is_none() && self.newest <= reached {
+            with_room
+        } else {
+            self.control.ceiling.max(with_room)
+        }
     }
 
     /// Whether the position may run ahead of the document over these entries: only a point that was put can be its
@@ -181,25 +196,77 @@ impl Session {
         }
     }
 
-    /// Writes the control document. With entries held, its position stays before them.
+    /// Writes the control document, with room for entries that follow. With entries held, its position stays before
+    /// them.
     ///
     /// # Errors
     /// Whatever the engine runs into.
     pub async fn save(&mut self, cx: &Context, engine: &dyn Engine) -> Result<()> {
+        self.save_with_room(cx, engine, ROOM).await
+    }
+
+    /// Writes the control document of a store that is written to no more for now.
+    ///
+    /// # Errors
+    /// Whatever the engine runs into.
+    pub async fn save_at_rest(&mut self, cx: &Context, engine: &dyn Engine) -> Result<()> {
+        self.save_with_room(cx, engine, 0).await
+    }
+
+    async fn save_with_room(&mut self, cx: &Context, engine: &dyn Engine, room: u64) -> Result<()> {
         let position = self.held.as_ref().map_or(self.position, |held| held.from);
-        let control = Control { stamp: Uuid::new_v4(), position, ..self.control.clone() };
-        engine.set_control(cx, &control.stamp.to_string(), &control.print()).await?;
-        (self.control, self.witness, self.saved_at) = (control, None, Some(Instant::now()));
+        let ceiling = self.ceiling(room);
+        self.set_control(cx, engine, Control { position, ceiling, ..self.control.clone() }).await?;
+        (self.witness, self.saved_at) = (None, Some(Instant::now()));
         Ok(())
     }
 
-    /// Writes the control document before data that would be lost sight of without it; the position in it is
-    /// the one that it had.
-    async fn save_collections(&mut self, cx: &Context, engine: &dyn Engine) -> Result<()> {
-        let control = Control { stamp: Uuid::new_v4(), ..self.control.clone() };
+    async fn set_control(&mut self, cx: &Context, engine: &dyn Engine, control: Control) -> Result<()> {
+        let control = Control { stamp: Uuid::new_v4(), ..control };
         engine.set_control(cx, &control.stamp.to_string(), &control.print()).await?;
         self.control = control;
         Ok(())
+    }
+
+    /// The document is still the one that this session knows; one that is written next replaces no other.
+    ///
+    /// # Errors
+    /// `Unavailable` if it is not, and whatever the engine runs into.
+    pub async fn prove(&self, cx: &Context, engine: &dyn Engine) -> Result<()> {
+        if self.is_current(cx, engine).await? {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Unavailable, "the Qdrant store was changed underneath"))
+    }
+
+    /// Says in the document which collections there are; its position stays.
+    async fn set_collection(
+        &mut self,
+        cx: &Context,
+        engine: &dyn Engine,
+        name: &CollectionName,
+        known: Option<Arc<Known>>,
+    ) -> Result<()> {
+        self.prove(cx, engine).await?;
+        let mut control = self.control.clone();
+        match known {
+            Some(known) => control.collections.insert(name.clone(), known),
+            None => control.collections.remove(name),
+        };
+        self.set_control(cx, engine, control).await
+    }
+
+    /// Says in the document that points may become as new as these entries, before they do. Its position stays.
+    async fn raise_ceiling(
+        &mut self,
+        cx: &Context,
+        engine: &dyn Engine,
+        entries: &[Arc<Entry>],
+    ) -> Result<()> {
+        let Some(last) = entries.last().filter(|last| last.lsn > self.control.ceiling) else { return Ok(()) };
+        self.prove(cx, engine).await?;
+        let ceiling = Lsn(last.lsn.0.saturating_add(ROOM));
+        self.set_control(cx, engine, Control { ceiling, ..self.control.clone() }).await
     }
 
     /// Applies entries that follow the position. Answers the error of the entry that can never be applied, if
@@ -214,6 +281,7 @@ impl Session {
         before: Position,
         entries: &[Arc<Entry>],
     ) -> Result<Option<Error>> {
+        self.raise_ceiling(cx, engine, entries).await?;
         self.writing = entries.to_vec();
         let (reached, refused) = self.write(cx, engine, entries).await?;
         if let Some(entry) = reached {
@@ -258,7 +326,8 @@ impl Session {
             return Ok(());
         }
         let Some(held) = self.held.take() else { return Ok(()) };
-        self.ahead = true;
+        // What was written after them is newer than they are.
+        self.newest = self.newest.max(self.position.map_or(Lsn::ZERO, |position| position.lsn));
         if held.bytes > MOST_HELD_BYTES {
             self.position = held.from;
             return Err(Error::new(
@@ -293,7 +362,7 @@ impl Session {
                         self.create(cx, engine, known).await?
                     }
                     // One that the document names may still lack an index, or be missing itself.
-                    Ok(()) if self.ahead && self.is_same(&spec.name, entry.lsn) => {
+                    Ok(()) if entry.lsn <= self.newest && self.is_same(&spec.name, entry.lsn) => {
                         if !engine.collections(cx).await?.iter().any(|name| name == spec.name.as_str()) {
                             engine.create(cx, spec).await?;
                         }
@@ -306,8 +375,7 @@ impl Session {
                 Op::AdoptCollection { spec, store } if self.is_there(cx, engine, spec, *store).await? => {
                     engine.index(cx, spec).await?;
                     let known = Arc::new(Known::new(spec.clone(), entry.lsn));
-                    self.control.collections.insert(spec.name.clone(), known);
-                    self.save_collections(cx, engine).await?;
+                    self.set_collection(cx, engine, &spec.name, Some(known)).await?;
                     None
                 }
                 Op::AdoptCollection { spec, .. } => {
@@ -318,8 +386,7 @@ impl Session {
                     if self.control.meant(dropped).is_some() {
                         changes.remove(&dropped.name);
                         engine.remove(cx, &dropped.name).await?;
-                        self.control.collections.remove(&dropped.name);
-                        self.save_collections(cx, engine).await?;
+                        self.set_collection(cx, engine, &dropped.name, None).await?;
                     }
                     None
                 }
@@ -388,8 +455,7 @@ impl Session {
             engine.remove(cx, &name).await?;
         }
         let spec = known.spec.clone();
-        self.control.collections.insert(name, Arc::new(known));
-        self.save_collections(cx, engine).await?;
+        self.set_collection(cx, engine, &name, Some(Arc::new(known))).await?;
         engine.create(cx, &spec).await?;
         engine.index(cx, &spec).await?;
         Ok(None)
@@ -397,7 +463,7 @@ impl Session {
 
     /// The changes to a collection, with the versions of what the entries touch if points may be newer.
     async fn start(
-        &mut self,
+        &self,
         cx: &Context,
         engine: &dyn Engine,
         known: Arc<Known>,
@@ -405,10 +471,7 @@ impl Session {
     ) -> Result<Changes> {
         let of_it = |entry: &&Arc<Entry>| entry.op.collection() == &known.spec.name;
         let mut stored = None;
-        if self.ahead
-            && let Some(first) = entries.iter().find(of_it)
-            && engine.count_from(cx, &known.spec.name, first.lsn).await? > 0
-        {
+        if entries.iter().find(of_it).is_some_and(|first| first.lsn <= self.newest) {
             let ids: BTreeSet<PointId> =
                 entries.iter().filter(of_it).flat_map(|entry| entry.op.ids()).collect();
             let ids: Vec<PointId> = ids.into_iter().collect();
@@ -416,63 +479,135 @@ impl Session {
         }
         Ok(Changes::new(known, stored))
     }
-
-    /// Looks whether any point is newer than the position; if none is, versions need not be looked at.
-    ///
-    /// # Errors
-    /// Whatever the engine runs into.
-    pub async fn catch_up(&mut self, cx: &Context, engine: &dyn Engine) -> Result<()> {
-        if !self.ahead {
-            return Ok(());
-        }
-        let next = self.position.map_or(Lsn(1), |position| position.lsn.next());
-        for name in self.control.collections.keys() {
-            if engine.count_from(cx, name, next).await? > 0 {
-                return Ok(());
-            }
-        }
-        // While a late effect is expected, a point may still become older than it is.
-        self.ahead = self.held.is_some();
-        Ok(())
-    }
 }
 
 #[cfg(all(test, feature = "edge"))]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test's failure is a panic")]
+
     use mainstay_core::conformance::Script;
-    use mainstay_core::{Distance, Point};
+    use mainstay_core::{CollectionRef, Distance, Point};
 
     use super::*;
     use crate::edge::{Edge, EdgeOptions};
     use crate::engine::Batch;
 
+    /// A session on an engine in a directory, with a collection `docs` at entry 1.
+    struct Fixture {
+        engine: Edge,
+        session: Session,
+        script: Script,
+        docs: CollectionRef,
+        cx: Context,
+        _directory: tempfile::TempDir,
+    }
+
+    impl Fixture {
+        async fn new() -> Self {
+            let (directory, cx) = (tempfile::tempdir().unwrap(), Context::within(Duration::from_secs(60)));
+            let engine = Edge::open(EdgeOptions::new(directory.path())).await.unwrap();
+            let session = Session::open(&cx, &engine).await.unwrap();
+            let mut script = Script::new(1);
+            let spec = CollectionSpec::dense(CollectionName::new("docs").unwrap(), 2, Distance::Dot);
+            let docs = script.create(&spec);
+            Self { engine, session, script, docs, cx, _directory: directory }
+        }
+
+        /// Another entry that puts a point.
+        fn put(&mut self, id: u64) {
+            let lsn = self.script.end().0 as f32;
+            self.script.upsert(&self.docs, vec![Point::new(id, vec![lsn, 1.0])]);
+        }
+
+        /// Applies the entries up to this one.
+        async fn apply(&mut self, to: Lsn) -> Result<()> {
+            let from = self.session.position.map_or(Lsn::ZERO, |position| position.lsn);
+            let (run, before) = (self.script.run(from, to), self.script.position(from));
+            let refused = self.session.apply(&self.cx, &self.engine, before, run.entries()).await?;
+            assert!(refused.is_none());
+            Ok(())
+        }
+
+        async fn control(&self) -> Control {
+            Control::parse(&self.engine.control(&self.cx).await.unwrap().unwrap()).unwrap()
+        }
+
+        async fn version(&self, id: u64) -> Option<Lsn> {
+            let versions = self.engine.versions(&self.cx, &self.docs.name, &[id.into()]).await.unwrap();
+            versions.into_values().next()
+        }
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn a_store_that_is_read_anew_is_where_its_witness_proves_it_to_be_and_no_further() {
-        let (directory, cx) = (tempfile::tempdir().unwrap(), Context::within(Duration::from_secs(60)));
-        let engine = Edge::open(EdgeOptions::new(directory.path())).await.unwrap();
-        let mut session = Session::open(&cx, &engine).await.unwrap();
-        let mut script = Script::new(1);
-        let docs =
-            script.create(&CollectionSpec::dense(CollectionName::new("docs").unwrap(), 2, Distance::Dot));
-        let mut before = script.position(Lsn::ZERO);
+        let mut on = Fixture::new().await;
         for id in 1..=3 {
-            script.upsert(&docs, vec![Point::new(id, vec![id as f32, 1.0])]);
-            let run = script.run(before.lsn, script.end());
-            assert!(session.apply(&cx, &engine, before, run.entries()).await.unwrap().is_none());
+            on.put(id);
+            let from = on.session.position.map_or(Lsn::ZERO, |position| position.lsn);
+            on.apply(on.script.end()).await.unwrap();
             match id {
-                1 => session.save(&cx, &engine).await.unwrap(),
-                2 => session.vouch(run.entries()),
+                1 => on.session.save(&on.cx, &on.engine).await.unwrap(),
+                2 => on.session.vouch(on.script.run(from, on.script.end()).entries()),
                 // Written, and then the server went away: nothing was looked at since.
                 _ => {}
             }
-            before = script.position(script.end());
         }
-        let fresh = session.reopen(&cx, &engine, Duration::ZERO).await.unwrap();
-        assert_eq!(fresh.position, Some(script.position(Lsn(3))));
+        let fresh = on.session.reopen(&on.cx, &on.engine, Duration::ZERO).await.unwrap();
+        assert_eq!(fresh.position, Some(on.script.position(Lsn(3))));
         let delete = Batch { deletes: vec![2.into()], ..Batch::default() };
-        let spec = session.control.collections[&docs.name].spec.clone();
-        engine.write(&cx, &spec, delete).await.unwrap();
-        let fresh = session.reopen(&cx, &engine, Duration::ZERO).await.unwrap();
-        assert_eq!(fresh.position, Some(script.position(Lsn(2))), "as the document says");
+        let spec = on.session.control.collections[&on.docs.name].spec.clone();
+        on.engine.write(&on.cx, &spec, delete).await.unwrap();
+        let fresh = on.session.reopen(&on.cx, &on.engine, Duration::ZERO).await.unwrap();
+        assert_eq!(fresh.position, Some(on.script.position(Lsn(2))), "as the document says");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn entries_that_a_process_wrote_before_it_died_are_not_undone_by_older_ones() {
+        let mut on = Fixture::new().await;
+        (0..4).for_each(|_| on.put(7));
+        on.apply(Lsn(2)).await.unwrap();
+        on.session.save_at_rest(&on.cx, &on.engine).await.unwrap();
+        on.apply(Lsn(5)).await.unwrap();
+        assert_eq!(on.version(7).await, Some(Lsn(5)));
+        // It dies here.
+        on.session = Session::open(&on.cx, &on.engine).await.unwrap();
+        assert_eq!(on.session.position.map(|position| position.lsn), Some(Lsn(2)));
+        on.apply(Lsn(4)).await.unwrap();
+        assert_eq!(on.version(7).await, Some(Lsn(5)), "entries 3 and 4 are older");
+        on.put(7);
+        on.apply(Lsn(6)).await.unwrap();
+        assert_eq!(on.version(7).await, Some(Lsn(6)));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_ceiling_is_raised_before_points_get_newer_and_comes_down_when_the_store_is_at_rest() {
+        let mut on = Fixture::new().await;
+        on.put(1);
+        on.apply(Lsn(2)).await.unwrap();
+        on.session.save_at_rest(&on.cx, &on.engine).await.unwrap();
+        assert!(!on.session.is_unsaved());
+        assert_eq!(on.control().await.ceiling, Lsn(2));
+        assert_eq!(Session::open(&on.cx, &on.engine).await.unwrap().newest, Lsn(2));
+        // A write that fails at once: the collection is gone.
+        on.engine.remove(&on.cx, &on.docs.name).await.unwrap();
+        on.put(2);
+        on.apply(Lsn(3)).await.unwrap_err();
+        let control = on.control().await;
+        assert!(control.ceiling >= Lsn(3), "{control:?}");
+        assert_eq!(control.position, Some(on.script.position(Lsn(2))));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_ceiling_above_entries_that_are_not_here_yet_stays() {
+        let mut on = Fixture::new().await;
+        (0..4).for_each(|_| on.put(7));
+        on.apply(Lsn(2)).await.unwrap();
+        on.session.save(&on.cx, &on.engine).await.unwrap();
+        let ceiling = on.control().await.ceiling;
+        assert!(ceiling > Lsn(5), "room for entries that follow");
+        on.session = Session::open(&on.cx, &on.engine).await.unwrap();
+        on.apply(Lsn(3)).await.unwrap();
+        on.session.save_at_rest(&on.cx, &on.engine).await.unwrap();
+        assert_eq!(on.control().await.ceiling, ceiling, "points may be as new as that");
     }
 }

@@ -16,7 +16,7 @@ use parking_lot::RwLock;
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::changes;
-use crate::control::{Control, Known};
+use crate::control::{Control, Known, UNKNOWN_CEILING};
 use crate::engine::{Batch, Engine, Evaluation, Scroll};
 use crate::session::Session;
 
@@ -120,12 +120,7 @@ impl QdrantStore {
     pub(crate) async fn id(&self, cx: &Context) -> Result<StoreId> {
         let mut guard = self.session(cx).await?;
         let Some(session) = guard.as_mut() else { return Err(closed()) };
-        if !session.is_current(cx, &*self.engine).await? {
-            return Err(Error::new(
-                ErrorKind::Unavailable,
-                "the Qdrant store was changed underneath; try again",
-            ));
-        }
+        session.prove(cx, &*self.engine).await?;
         if self.engine.control(cx).await?.is_none() {
             session.save(cx, &*self.engine).await?;
         }
@@ -227,13 +222,13 @@ impl QdrantStore {
         }
         let may_lag = session.may_lag(entries);
         if !may_lag && session.lags() {
-            save_proven(session, cx, engine).await?;
+            session.prove(cx, engine).await?;
+            session.save(cx, engine).await?;
         }
-        session.catch_up(cx, engine).await?;
         let refused = session.apply(cx, engine, before, entries).await?;
         if engine.is_durable() {
             // The data is there; but is it the store that we think it is?
-            proven(session, cx, engine).await?;
+            session.prove(cx, engine).await?;
             if may_lag && refused.is_none() && !session.is_due() {
                 session.vouch(entries);
             } else if session.position.is_some() {
@@ -285,20 +280,6 @@ impl QdrantStore {
         }
         Ok(())
     }
-}
-
-/// The position is that of the store which the engine still has.
-async fn proven(session: &Session, cx: &Context, engine: &dyn Engine) -> Result<()> {
-    if session.is_current(cx, engine).await? {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::Unavailable, "the Qdrant store was changed underneath"))
-}
-
-/// Writes a position that ran ahead of the control document.
-async fn save_proven(session: &mut Session, cx: &Context, engine: &dyn Engine) -> Result<()> {
-    proven(session, cx, engine).await?;
-    session.save(cx, engine).await
 }
 
 /// Makes everything durable, or says that it has to be tried again.
@@ -360,8 +341,12 @@ impl VectorStore for QdrantStore {
         }
         session.recheck(cx, &*self.engine).await?;
         if session.is_unsaved() && self.engine.flush(cx).await? {
-            let saved = save_proven(session, cx, &*self.engine).await;
-            saved.inspect_err(|_| self.suspect.store(true, Ordering::Relaxed))?;
+            let engine = &*self.engine;
+            let saved = async {
+                session.prove(cx, engine).await?;
+                session.save_at_rest(cx, engine).await
+            };
+            saved.await.inspect_err(|_| self.suspect.store(true, Ordering::Relaxed))?;
         }
         Ok(session.control.position)
     }
@@ -526,8 +511,9 @@ impl Session {
         self.forget_doubts();
         self.restoring = true;
         self.position = None;
+        self.newest = UNKNOWN_CEILING;
         let Control { id, collections, .. } = self.control.clone();
-        let empty = Control { id, collections, ..Control::new() };
+        let empty = Control { id, collections, ceiling: UNKNOWN_CEILING, ..Control::new() };
         engine.set_control(cx, &empty.stamp.to_string(), &empty.print()).await?;
         self.control = empty;
         for name in self.control.collections.keys() {
@@ -539,14 +525,14 @@ impl Session {
 
     /// Takes a position for what was restored.
     async fn finish(&mut self, cx: &Context, engine: &dyn Engine, position: Position) -> Result<()> {
-        let held = self.position.replace(position);
-        match self.save(cx, engine).await {
+        let before = (self.position, self.newest);
+        // Nothing that was restored is newer than its position.
+        (self.position, self.newest) = (Some(position), position.lsn);
+        let saved = self.save(cx, engine).await;
+        match saved {
             Ok(()) => self.restoring = false,
-            Err(error) => {
-                self.position = held;
-                return Err(error);
-            }
+            Err(_) => (self.position, self.newest) = before,
         }
-        Ok(())
+        saved
     }
 }

@@ -153,14 +153,6 @@ pub fn filter(filter: &Filter) -> Result<qdrant_edge::Filter> {
     read(filter_json(filter))
 }
 
-/// Points of this version or a newer one.
-///
-/// # Errors
-/// As [`filter`].
-pub fn versions_from(version: Lsn) -> Result<qdrant_edge::Filter> {
-    read(json!({ "must": [{ "key": VERSION, "range": { "gte": version.0 } }] }))
-}
-
 /// Points with a value at an indexed path that is not of the index's type.
 ///
 /// # Errors

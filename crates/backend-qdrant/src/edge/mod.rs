@@ -204,10 +204,6 @@ impl Engine for Edge {
         .await
     }
 
-    async fn count_from(&self, cx: &Context, name: &CollectionName, version: Lsn) -> Result<u64> {
-        self.on_shard(cx, name, move |shard| shard.count_from(version)).await
-    }
-
     async fn get(
         &self,
         cx: &Context,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mainstay_core::{
-    CollectionSpec, Error, ErrorKind, Fields, Filter, Hit, Lsn, PayloadIndex, PayloadPath, PointId, Record,
+    CollectionSpec, Error, ErrorKind, Fields, Filter, Hit, PayloadIndex, PayloadPath, PointId, Record,
     Result, SearchQuery, Vector, VectorSpec,
 };
 use parking_lot::{Mutex, RwLock};
@@ -17,7 +17,7 @@ use qdrant_edge::{
 
 use super::convert;
 use crate::engine::Batch;
-use crate::payload::{MIXED, VERSION};
+use crate::payload::MIXED;
 
 /// A segment of the engine's own log. Its default of 32 MiB would be allocated for each small collection.
 const WAL_SEGMENT_BYTES: usize = 4 << 20;
@@ -103,11 +103,10 @@ impl Shard {
             };
             (path.to_string(), kind)
         });
-        let ours = [
-            (VERSION.to_owned(), PayloadSchemaType::Integer),
-            (MIXED.to_owned(), PayloadSchemaType::Keyword),
-        ];
-        for (path, kind) in ours.into_iter().chain(declared) {
+        // Only a declared index has values of another type than its own. An index costs each upsert, also without values.
+        let mixed =
+            (!spec.payload_indexes.is_empty()).then(|| (MIXED.to_owned(), PayloadSchemaType::Keyword));
+        for (path, kind) in mixed.into_iter().chain(declared) {
             let index = CreateIndex {
                 field_name: convert::path(&path)?,
                 field_schema: Some(PayloadFieldSchema::FieldType(kind)),
@@ -227,14 +226,6 @@ impl Shard {
         let filter = filter.map(convert::filter).transpose()?;
         let count = self.with(|shard| shard.count(CountRequest { filter, exact: true }))?;
         Ok(count as u64)
-    }
-
-    /// How many points have this version or a newer one.
-    ///
-    /// # Errors
-    /// Whatever the engine runs into.
-    pub fn count_from(&self, version: Lsn) -> Result<u64> {
-        self.count_by(convert::versions_from(version)?)
     }
 
     /// How many points have a value at an indexed path that is not of the index's type.

@@ -268,7 +268,8 @@ pub fn operations(
     requests
 }
 
-/// The requests that create the indexes of a collection: our own, and the declared ones.
+/// The requests that create the indexes of a collection: the declared ones, and our own if there are any. Versions have
+/// none: it would cost each upsert a quarter.
 pub fn indexes(
     spec: &CollectionSpec,
     ordering: Option<proto::WriteOrdering>,
@@ -285,24 +286,16 @@ pub fn indexes(
         (path.to_string(), kind, None)
     });
     // Nobody searches by our own keys, so the graph of the vectors needs no links for them: with some, it takes longer to
-    // build and to walk. Versions are only compared, never looked up.
-    let versions = IndexParams::IntegerIndexParams(proto::IntegerIndexParams {
-        lookup: Some(false),
-        range: Some(true),
-        enable_hnsw: Some(false),
-        ..Default::default()
-    });
+    // build and to walk.
     let mixed = IndexParams::KeywordIndexParams(KeywordIndexParams {
         enable_hnsw: Some(false),
         ..Default::default()
     });
     // Only a declared index has values of another type than its own. An index costs each upsert, also without values.
     let mixed = Some(mixed).filter(|_| !spec.payload_indexes.is_empty());
-    let ours = [(VERSION, FieldType::Integer, Some(versions))]
-        .into_iter()
-        .chain(mixed.map(|mixed| (MIXED, FieldType::Keyword, Some(mixed))))
-        .map(|(name, kind, params)| (name.to_owned(), kind, params));
-    ours.chain(declared)
+    let ours = mixed.map(|mixed| (MIXED.to_owned(), FieldType::Keyword, Some(mixed)));
+    ours.into_iter()
+        .chain(declared)
         .map(|(field_name, kind, params)| CreateFieldIndexCollection {
             collection_name: spec.name.as_str().to_owned(),
             wait: Some(true),

@@ -1,12 +1,12 @@
 //! Filters for the wire.
 
-use mainstay_core::{Condition, FieldTest, Filter, Lsn, Match, PayloadPath, PointId, Range, Scalar};
+use mainstay_core::{Condition, FieldTest, Filter, Match, PayloadPath, PointId, Range, Scalar};
 use qdrant_client::qdrant::condition::ConditionOneOf;
 use qdrant_client::qdrant::r#match::MatchValue;
 use qdrant_client::qdrant::{self as proto, RepeatedIntegers, RepeatedStrings};
 
 use super::convert::id_to_proto;
-use crate::payload::{MIXED, VERSION};
+use crate::payload::MIXED;
 
 /// A filter that Qdrant evaluates as Mainstay does ([`Evaluation`](crate::engine::Evaluation)).
 pub fn to_proto(filter: &Filter) -> proto::Filter {
@@ -17,13 +17,6 @@ pub fn to_proto(filter: &Filter) -> proto::Filter {
         must_not: clause(&filter.must_not),
         min_should: None,
     }
-}
-
-/// Points of this version or a newer one.
-pub fn versions_from(version: Lsn) -> proto::Filter {
-    let range = proto::Range { gte: Some(version.0 as f64), ..proto::Range::default() };
-    let field = proto::FieldCondition { range: Some(range), ..field(VERSION.to_owned()) };
-    proto::Filter { must: vec![of(ConditionOneOf::Field(field))], ..proto::Filter::default() }
 }
 
 /// Points with a value at an indexed path that is not of the index's type.

@@ -318,10 +318,6 @@ impl Engine for Server {
         Ok(versions)
     }
 
-    async fn count_from(&self, cx: &Context, name: &CollectionName, version: Lsn) -> Result<u64> {
-        self.count_by(cx, name.as_str(), Some(filter::versions_from(version))).await
-    }
-
     async fn get(
         &self,
         cx: &Context,
