@@ -40,14 +40,15 @@ pub fn mixed(spec: &CollectionSpec, payload: &Payload) -> Vec<String> {
     mixed.map(|(path, _)| path.to_string()).collect()
 }
 
-/// The payload that is stored in Qdrant.
-pub fn pack(spec: &CollectionSpec, version: Lsn, payload: &Payload, text: Option<&str>) -> Payload {
-    let mut stored: Payload = payload
-        .iter()
-        .filter(|(key, _)| !is_reserved(key))
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
-    if stored.len() < payload.len() || !payload.values().all(is_exact) {
+/// What of a payload is stored in Qdrant as it is.
+pub fn plain(payload: &Payload) -> impl Iterator<Item = (&String, &Value)> {
+    payload.iter().filter(|(key, _)| !is_reserved(key))
+}
+
+/// What is stored in Qdrant beside [`plain`].
+pub fn reserved(spec: &CollectionSpec, version: Lsn, payload: &Payload, text: Option<&str>) -> Payload {
+    let mut stored = Payload::new();
+    if !payload.iter().all(|(key, value)| !is_reserved(key) && is_exact(value)) {
         stored.insert(EXACT.into(), Value::String(Value::Object(payload.clone()).to_string()));
     }
     if let Some(text) = text {
@@ -61,7 +62,14 @@ pub fn pack(spec: &CollectionSpec, version: Lsn, payload: &Payload, text: Option
     stored
 }
 
-/// What [`pack`] packed.
+/// The payload that is stored in Qdrant.
+#[cfg(any(feature = "edge", test))]
+pub fn pack(spec: &CollectionSpec, version: Lsn, payload: &Payload, text: Option<&str>) -> Payload {
+    let plain = plain(payload).map(|(key, value)| (key.clone(), value.clone()));
+    plain.chain(reserved(spec, version, payload, text)).collect()
+}
+
+/// What is read of a stored payload.
 pub struct Unpacked {
     /// The version; 0 for a point that Mainstay did not write.
     pub version: Lsn,

@@ -62,8 +62,10 @@ fn value_to_proto(value: &Value) -> proto::Value {
     proto::Value { kind: Some(kind) }
 }
 
-fn payload_to_proto(payload: &Payload) -> HashMap<String, proto::Value> {
-    payload.iter().map(|(key, value)| (key.clone(), value_to_proto(value))).collect()
+fn payload_to_proto<'a>(
+    payload: impl IntoIterator<Item = (&'a String, &'a Value)>,
+) -> HashMap<String, proto::Value> {
+    payload.into_iter().map(|(key, value)| (key.clone(), value_to_proto(value))).collect()
 }
 
 fn value_from_proto(value: proto::Value) -> Value {
@@ -237,10 +239,10 @@ pub fn operations(
             bytes = 0;
         }
         bytes += size;
-        let stored = payload::pack(spec, *version, &point.payload, point.text.as_deref());
+        let reserved = payload::reserved(spec, *version, &point.payload, point.text.as_deref());
         points.push(proto::PointStruct {
             id: Some(id_to_proto(point.id)),
-            payload: payload_to_proto(&stored),
+            payload: payload_to_proto(payload::plain(&point.payload).chain(&reserved)),
             vectors: Some(vectors_to_proto(&point.vectors)),
         });
     }
@@ -255,9 +257,9 @@ pub fn operations(
             bytes = 0;
         }
         bytes += size;
-        let stored = payload::pack(spec, *version, payload, text.as_deref());
+        let reserved = payload::reserved(spec, *version, payload, text.as_deref());
         overwrites.push(of(Operation::OverwritePayload(update::OverwritePayload {
-            payload: payload_to_proto(&stored),
+            payload: payload_to_proto(payload::plain(payload).chain(&reserved)),
             points_selector: Some(selector(vec![id_to_proto(*id)])),
             ..update::OverwritePayload::default()
         })));
