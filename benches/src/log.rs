@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mainstay::core::{CollectionRef, Lsn, Op};
-use mainstay::log::{Log, LogOptions, SledLog};
+use mainstay::log::{FileLog, Log, LogOptions};
 use mainstay::{CollectionName, Error, ErrorKind, Point, Result};
 
 use crate::report::{Figure, median_us};
@@ -25,7 +25,7 @@ const TEXT_BYTES: usize = 1_900;
 /// Measures and answers the figures.
 pub async fn run() -> Result<Vec<Figure>> {
     let directory = tempfile::tempdir().map_err(io)?;
-    let log = Arc::new(SledLog::open(LogOptions::new(directory.path().join("log"))).await?);
+    let log = Arc::new(FileLog::open(LogOptions::new(directory.path().join("log"))).await?);
     let before = log.bounds().bytes;
     log.append(vec![entry(0)?]).await?;
     let entry_bytes = usize::try_from(log.bounds().bytes - before).unwrap_or(TEXT_BYTES);
@@ -73,7 +73,7 @@ fn bare_appends(path: &std::path::Path, bytes: usize) -> Result<f64> {
 }
 
 /// Appends per second of all writers together.
-async fn concurrent(log: &Arc<SledLog>) -> Result<f64> {
+async fn concurrent(log: &Arc<FileLog>) -> Result<f64> {
     let mut tasks = tokio::task::JoinSet::new();
     let start = Instant::now();
     for writer in 0..WRITERS {

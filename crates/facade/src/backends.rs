@@ -7,7 +7,7 @@ use mainstay_core::expected::of_store;
 use mainstay_core::{BreakerOptions, Context, Error, Expected, GuardOptions, Guarded, Result, VectorStore};
 
 use crate::config::{BackendConfig, Config, MemberConfig};
-use crate::log::{Log, LogOptions, MemoryLog, SledLog, SyncPolicy};
+use crate::log::{FileLog, Log, LogOptions, MemoryLog, SyncPolicy};
 use crate::tier::{self, FailbackOptions, MemberStore, TierOptions};
 
 /// Closing what was opened before another member could not be opened.
@@ -58,7 +58,7 @@ pub async fn open(config: &Config) -> Result<(Vec<MemberStore>, Arc<dyn Log>)> {
     let log: Arc<dyn Log> = if config.log.is_in_memory() {
         Arc::new(MemoryLog::new(config.log.max_bytes))
     } else {
-        Arc::new(SledLog::open(log_options(config)).await?)
+        Arc::new(FileLog::open(log_options(config)).await?)
     };
     let mut members: Vec<MemberStore> = Vec::new();
     for name in &config.tier.members {
@@ -179,7 +179,7 @@ pub async fn expected_of_tier(config: &Config) -> Result<Vec<Expected>> {
     if config.log.is_in_memory() {
         return Ok(Vec::new());
     }
-    let log = SledLog::open(log_options(config)).await?;
+    let log = FileLog::open(log_options(config)).await?;
     let expected = tier::expected::of_log(&log).await;
     log.close().await?;
     expected

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use crate::catalog::{Collection, Collections};
 use crate::config::Config;
-use crate::log::{Checkpoint, DirectoryLock, Log, LogOptions, SledLog, io_error};
+use crate::log::{Checkpoint, DirectoryLock, FileLog, Log, LogOptions, io_error};
 use crate::restore::find::{Entries, Found, find};
 use crate::tier::place_options;
 
@@ -178,7 +178,7 @@ pub async fn restore(config: &Config, options: RestoreOptions) -> Result<Restore
 
 /// Whether there is a log that will be replaced.
 fn check_replaceable(path: &Path, options: &RestoreOptions) -> Result<bool> {
-    let there = path.join("sled").exists();
+    let there = path.join("checkpoint").exists();
     if there && !options.replace && !options.dry_run {
         let text =
             format!("the tier has a log in {}; --replace puts the restored one in its place", path.display());
@@ -289,7 +289,7 @@ async fn newest_epoch(
     let mut newest = archived.map(|known| known.epoch).max().unwrap_or_default().max(log.epoch);
     if let Some(lock) = locked {
         // A log that is damaged beyond opening is one more reason to restore it.
-        match SledLog::open_held(LogOptions::new(path), Arc::clone(lock)).await {
+        match FileLog::open_held(LogOptions::new(path), Arc::clone(lock)).await {
             Ok(open) => {
                 let known = open.identity();
                 open.close().await?;
@@ -317,7 +317,7 @@ async fn build(directory: &Path, checkpoint: Checkpoint, entries: &mut Entries<'
     })
     .await?;
     let options = LogOptions { max_bytes: u64::MAX, ..LogOptions::new(directory) };
-    let log = SledLog::begin(options, checkpoint).await?;
+    let log = FileLog::begin(options, checkpoint).await?;
     let written = async {
         let mut last = None;
         while let Some(entries) = entries.next().await? {

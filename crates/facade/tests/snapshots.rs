@@ -193,7 +193,10 @@ async fn a_log_that_is_there_is_replaced_only_on_request_and_kept_aside() {
     tier.close().await.unwrap();
     let restored = restore(&config(directory.path()), replace).await.unwrap();
     let aside = restored.replaced.unwrap();
-    assert!(aside.join("sled").exists() && aside.to_string_lossy().contains("log.replaced-"), "{aside:?}");
+    assert!(
+        aside.join("checkpoint").exists() && aside.to_string_lossy().contains("log.replaced-"),
+        "{aside:?}"
+    );
     let tier = open(directory.path()).await;
     assert_eq!(held(&tier, "a").await.len(), 2);
     tier.close().await.unwrap();

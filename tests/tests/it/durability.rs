@@ -38,13 +38,7 @@ fn have_strace() -> bool {
 fn trace(directory: &Path) -> Vec<String> {
     let output = directory.join("trace");
     let status = Command::new("strace")
-        .args([
-            "-f",
-            "-y",
-            "-qq",
-            "-e",
-            "trace=write,pwrite64,fdatasync,fsync,rename,renameat,renameat2,sync_file_range",
-        ])
+        .args(["-f", "-y", "-qq", "-e", "trace=write,pwrite64,fdatasync,fsync,rename,renameat,renameat2"])
         .args(["-s", "64", "-o"])
         .arg(&output)
         .arg(std::env::current_exe().unwrap())
@@ -71,10 +65,10 @@ fn no_write_is_acked_before_the_log_is_synced_and_no_position_before_its_data() 
         let between = &calls[begun..acked];
         // One write is under way at a time, so every write to the log before its ack is its own.
         let written =
-            between.iter().rposition(|call| call.contains("pwrite64(") && call.contains("/log/sled/db>"));
+            between.iter().rposition(|call| call.contains("pwrite64(") && call.contains("/log/entries/"));
         let written = written.unwrap_or_else(|| panic!("write {id} was acked without a write to the log"));
         assert!(
-            (written..between.len()).any(|at| is_synced_by(between, at, "/log/sled/db>")),
+            (written..between.len()).any(|at| is_synced_by(between, at, "/log/entries/")),
             "write {id} was acked before an fdatasync of the log:\n{}",
             between.join("\n")
         );

@@ -396,7 +396,7 @@ fn a_damaged_log_exits_with_5() {
     let shell = Shell::new();
     shell.points("points.jsonl", 1..=200);
     shell.ok(&["import", "docs", "points.jsonl", "--batch", "20"]);
-    damage(&shell.path("data/log/sled/db"));
+    damage(&shell.path("data/log/entries/00000000000000000001.log"));
     assert_eq!(shell.fails(5, &["count", "docs"])["kind"], "corrupt");
 }
 

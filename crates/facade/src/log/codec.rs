@@ -26,7 +26,7 @@ const HEAD_BYTES: usize = 1 + 8 + HASH_BYTES;
 
 /// Encodes an entry and answers its hash.
 pub fn encode(lsn: Lsn, before: EntryHash, op: &Op) -> Result<(Vec<u8>, EntryHash)> {
-    let mut bytes = Vec::with_capacity(256);
+    let mut bytes = Vec::with_capacity(about(op));
     bytes.push(VERSION);
     bytes.extend(lsn.0.to_be_bytes());
     bytes.extend(before.0);
@@ -34,6 +34,17 @@ pub fn encode(lsn: Lsn, before: EntryHash, op: &Op) -> Result<(Vec<u8>, EntryHas
     let hash = EntryHash(*blake3::hash(&bytes).as_bytes());
     bytes.extend(hash.0);
     Ok((bytes, hash))
+}
+
+/// About how many bytes an entry takes; a larger one only costs a copy.
+fn about(op: &Op) -> usize {
+    const FRAME: usize = 256;
+    match op {
+        Op::Upsert { points, .. } => {
+            FRAME + points.iter().map(|point| point.size_bytes() + 16).sum::<usize>()
+        }
+        _ => FRAME,
+    }
 }
 
 /// Decodes the entry `lsn` that must follow the hash `before`; `None` checks the entry alone.
@@ -313,7 +324,9 @@ fn payload_of(text: &str) -> Result<Payload> {
 }
 
 fn f32_bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    let mut bytes = Vec::with_capacity(size_of_val(values));
+    values.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
+    bytes
 }
 
 fn f32_values(bytes: &[u8]) -> Vec<f32> {

@@ -6,15 +6,15 @@
 //! | `tail` | the newest entries in memory, so that appliers at the end never touch the disk |
 //! | [`MemoryLog`] | for tests and tiers that need not outlive their process |
 //! | `storage` | what a log asks of a disk |
-//! | [`SledLog`] | on disk, with group commit |
+//! | [`FileLog`] | on disk, with group commit |
 //!
 //! Invariants, whatever the implementation: LSNs start at 1 and have no gaps; an entry that a reader
 //! has seen is durable under the sync policy and never changes; after a failed write or sync the log
 //! takes no more entries, and says why.
 
 mod codec;
+mod disk;
 mod memory;
-mod sled;
 mod storage;
 #[cfg(test)]
 mod suite;
@@ -34,10 +34,10 @@ pub use self::codec::decode;
 pub(crate) use self::codec::decode;
 #[cfg(feature = "snapshots")]
 pub(crate) use self::codec::encode;
-pub use self::memory::MemoryLog;
 #[cfg(feature = "snapshots")]
-pub(crate) use self::sled::{DirectoryLock, io_error};
-pub use self::sled::{DiskLog, LogOptions, SledLog, SyncPolicy};
+pub(crate) use self::disk::{DirectoryLock, io_error};
+pub use self::disk::{DiskLog, FileLog, LogOptions, SyncPolicy};
+pub use self::memory::MemoryLog;
 pub use self::storage::{Barrier, Known, Mark, Opened, Storage};
 use crate::catalog::Collections;
 

@@ -8,7 +8,7 @@ use mainstay_core::{
 };
 use proptest::prelude::*;
 
-use super::{Log, LogOptions, MemoryLog, SledLog, codec, scan};
+use super::{FileLog, Log, LogOptions, MemoryLog, codec, scan};
 use crate::catalog::Collections;
 
 pub(super) fn upsert(id: u64, bytes: usize) -> Op {
@@ -134,9 +134,9 @@ macro_rules! both {
             }
 
             #[tokio::test(flavor = "multi_thread")]
-            async fn sled() {
+            async fn disk() {
                 let directory = tempfile::tempdir().unwrap();
-                let log = super::SledLog::open(super::LogOptions::new(directory.path())).await.unwrap();
+                let log = super::FileLog::open(super::LogOptions::new(directory.path())).await.unwrap();
                 super::$name(&log).await;
             }
         }
@@ -155,7 +155,7 @@ both!(
 async fn writers_share_one_order_in_memory_and_on_disk() {
     many_writers_share_one_order(Arc::new(MemoryLog::default())).await;
     let directory = tempfile::tempdir().unwrap();
-    let log = SledLog::open(LogOptions::new(directory.path())).await.unwrap();
+    let log = FileLog::open(LogOptions::new(directory.path())).await.unwrap();
     many_writers_share_one_order(Arc::new(log)).await;
 }
 

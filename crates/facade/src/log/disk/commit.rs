@@ -1,6 +1,5 @@
 //! The commit thread: the one writer of the log.
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -10,8 +9,7 @@ use mainstay_core::{Effect, Entry, Error, Lsn, Op, Position, Result};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::store::io_error;
-use super::{Shared, SyncPolicy};
+use super::{Segments, Shared, SyncPolicy, io_error};
 use crate::log::memory::{check_room, check_size, closed};
 use crate::log::storage::{Barrier, Known, Mark, Storage};
 use crate::log::{Appended, Checkpoint, codec};
@@ -22,14 +20,12 @@ const GROUP_ENTRIES: usize = 1_024;
 /// A group is not made larger once it has this many bytes.
 const GROUP_BYTES: usize = 8 << 20;
 
-/// Opens the barrier of sled's file.
-pub type OpenBarrier = fn(&Path) -> Result<Barrier>;
+/// Makes the barrier of a storage.
+pub type MakeBarrier = fn(&Segments) -> Barrier;
 
-/// fdatasync on a descriptor of our own: it covers every write to the file, whoever made it.
-pub fn file_barrier(path: &Path) -> Result<Barrier> {
-    let file = File::options().write(true).open(path);
-    let file = file.map_err(|error| io_error("the log's file cannot be opened for syncing", path, error))?;
-    Ok(Box::new(move || file.sync_data()))
+/// fdatasync on the file that was written to.
+pub fn file_barrier(segments: &Segments) -> Barrier {
+    segments.barrier()
 }
 
 type Answer<T> = oneshot::Sender<Result<T>>;

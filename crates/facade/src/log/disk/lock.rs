@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use mainstay_core::{Error, ErrorKind, Result};
 
-use super::store::io_error;
+use super::io_error;
 
 /// A fifth of a second in all.
 const TRIES: u32 = 10;

@@ -5,41 +5,38 @@
 //! | file | what |
 //! |---|---|
 //! | `LOCK` | locked by the process that owns the log; says who it is |
-//! | `sled/` | the entries, by LSN, in a sled tree; identity and checkpoint in another |
-//! | `watermark` | the LSN up to which appends were synced, and whether something else may not be, apart from sled |
+//! | `checkpoint` | the log's identity, and the state before its first entry |
+//! | `entries/N.log` | entries from `N` on, one after the other |
+//! | `watermark` | the LSN up to which appends were synced, and whether something else may not be |
 //!
 //! # Commit protocol
 //!
 //! One thread owns all writes. It takes every append that waits (group commit), numbers and chains the
-//! entries, writes them as one atomic sled batch, flushes sled, then calls fdatasync on sled's own file:
-//! sled 0.34 on Linux only calls `sync_file_range`, which neither flushes the disk's cache nor the file's
-//! size. Then it moves the watermark, shows the entries to readers and answers. After any failed step the
-//! log takes no more entries: what a failed fsync left behind cannot be known before a restart.
+//! entries, writes them at the end of the last file, then calls fdatasync on it. Then it moves the watermark, shows the
+//! entries to readers and answers. After any failed step the log takes no more entries: what a failed fsync left behind
+//! cannot be known before a restart.
 //!
 //! # What a start checks
 //!
-//! Every entry's checksum, number and chain. sled takes damage at its end for a torn write and drops it
-//! silently; the watermark knows better, and a missing entry at or below it is an error, never a shorter
+//! Every entry's checksum, number and chain. What a crash cut short at the end is taken away, with everything that was written
+//! together with it; the watermark knows what that can be, and a missing entry at or below it is an error, never a shorter
 //! log. Entries beyond the watermark may be missing or there: nobody was told that they are durable.
-//! Those that are there are written and synced once more before anybody sees them. So is the whole file if a
-//! checkpoint was written and no sync is known to have covered it: sled reads its file up to the first hole, and an
-//! entry that is written behind a page that a failed sync lost would be lost with it at the next power loss.
-//!
-//! An entry is cut into parts of [`PART_BYTES`], so that no page of sled grows beyond a quarter of a
-//! segment, from where on sled would put it into a file of its own that our sync does not cover.
+//! Those that are there are written and synced once more before anybody sees them.
 
+mod checkpoint;
 pub(super) mod commit;
+mod frame;
 mod lock;
+mod segment;
+mod segments;
 #[cfg(feature = "simulation")]
 mod simulated;
-mod snapshot;
-mod store;
 mod watermark;
 
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
@@ -55,8 +52,7 @@ use self::commit::{Committer, Request};
 pub(crate) use self::lock::DirectoryLock;
 #[cfg(not(feature = "snapshots"))]
 use self::lock::DirectoryLock;
-use self::snapshot::Snapshot;
-pub use self::store::{Store, io_error};
+pub use self::segments::Segments;
 use super::memory::{closed, cut};
 use super::storage::{Barrier, Known, Mark, Opened, Storage};
 use super::tail::Tail;
@@ -64,14 +60,6 @@ use super::{Appended, Bounds, Checkpoint, Hold, Holds, Log};
 use crate::catalog::Collections;
 use crate::sabotage::{self, Bug};
 
-/// The size of a sled segment.
-const SEGMENT_BYTES: usize = 8 << 20;
-/// A leaf of sled's tree holds up to 16 values before it is split and up to 20 after a merge; 21 parts stay
-/// below the quarter of a segment from which sled would make a file of its own.
-const PART_BYTES: usize = 88 << 10;
-/// Memory that sled is to use for its cache. It lets pages go only after many accesses, whatever their size: 940 MB of large
-/// entries that are written leave half a gigabyte, and a start keeps nearly all that it reads.
-const CACHE_BYTES: u64 = 32 << 20;
 /// Newest entries kept in memory.
 const TAIL_BYTES: usize = if cfg!(feature = "simulation") { 2 << 10 } else { 16 << 20 };
 /// Most appends that wait for the commit thread.
@@ -113,7 +101,7 @@ impl LogOptions {
 }
 
 /// The log on disk; see the module's text for its files and its protocol.
-pub type SledLog = DiskLog<Store>;
+pub type FileLog = DiskLog<Segments>;
 
 /// A log over a storage, with group commit.
 pub struct DiskLog<S: Storage> {
@@ -157,7 +145,7 @@ struct State {
     latch: Option<Error>,
 }
 
-impl SledLog {
+impl FileLog {
     /// Opens the log of a directory, or starts one in it, and checks every entry.
     ///
     /// # Errors
@@ -175,8 +163,8 @@ impl SledLog {
     pub(crate) async fn begin(options: LogOptions, checkpoint: Checkpoint) -> Result<Self> {
         let path = options.path.clone();
         let begun = tokio::task::spawn_blocking(move || {
-            let lock = DirectoryLock::take(&path)?;
-            store::begin(&path, lock, &checkpoint)
+            let _lock = DirectoryLock::take(&path)?;
+            segments::begin(&path, &checkpoint)
         });
         begun.await.unwrap_or_else(|error| {
             Err(Error::new(ErrorKind::Internal, "making a log broke off").with_source(error))
@@ -190,50 +178,31 @@ impl SledLog {
     /// As [`open`](Self::open).
     #[cfg(feature = "snapshots")]
     pub(crate) async fn open_held(options: LogOptions, lock: Arc<DirectoryLock>) -> Result<Self> {
-        Self::open_by(move || Self::open_blocking(options, lock, commit::file_barrier)).await
+        Self::open_by(move || Self::open_locked(&options, lock, commit::file_barrier)).await
     }
 
-    async fn open_with(options: LogOptions, barrier: commit::OpenBarrier) -> Result<Self> {
+    async fn open_with(options: LogOptions, barrier: commit::MakeBarrier) -> Result<Self> {
         Self::open_by(move || {
             let lock = Arc::new(DirectoryLock::take(&options.path)?);
-            Self::open_blocking(options, lock, barrier)
+            Self::open_locked(&options, lock, barrier)
         })
         .await
     }
 
     async fn open_by(open: impl FnOnce() -> Result<Self> + Send + 'static) -> Result<Self> {
-        // sled panics on some damaged files; the task's end tells.
         let opened = tokio::task::spawn_blocking(open).await;
         opened.unwrap_or_else(|error| {
-            Err(Error::new(ErrorKind::Corrupt, "the log's storage is damaged beyond what it can read")
-                .with_source(error))
+            Err(Error::new(ErrorKind::Internal, "opening the log broke off").with_source(error))
         })
-    }
-
-    fn open_blocking(
-        options: LogOptions,
-        lock: Arc<DirectoryLock>,
-        barrier: commit::OpenBarrier,
-    ) -> Result<Self> {
-        let sled = options.path.join("sled");
-        let found = Snapshot::find(&sled)
-            .map_err(|error| io_error("the log's directory cannot be used", &sled, error))?;
-        let log = Self::open_locked(&options, Arc::clone(&lock), barrier);
-        if log.is_err()
-            && let Err(error) = found.put_back()
-        {
-            tracing::warn!(%error, "what the log's storage noted at a start that failed is still there");
-        }
-        log
     }
 
     fn open_locked(
         options: &LogOptions,
         lock: Arc<DirectoryLock>,
-        barrier: commit::OpenBarrier,
+        barrier: commit::MakeBarrier,
     ) -> Result<Self> {
-        let (opened, mut watermark) = store::open(&options.path, lock)?;
-        let barrier = barrier(&opened.store.file_path())?;
+        let (opened, mut watermark) = segments::open(&options.path, lock)?;
+        let barrier = barrier(&opened.store);
         let mark = Box::new(move |known| watermark.set(known));
         Self::start(opened, barrier, mark, options.max_bytes, options.sync)
     }
@@ -316,7 +285,7 @@ impl<S: Storage> DiskLog<S> {
             return read(&store);
         }
         tokio::task::spawn_blocking(move || read(&store)).await.unwrap_or_else(|error| {
-            Err(Error::new(ErrorKind::Corrupt, "the log's storage could not be read").with_source(error))
+            Err(Error::new(ErrorKind::Internal, "reading the log broke off").with_source(error))
         })
     }
 }
@@ -480,8 +449,22 @@ impl<S: Storage> Log for DiskLog<S> {
             None => {}
         }
         let store = self.shared.store.write().take();
-        // Dropping sled writes and waits.
-        let _ = tokio::task::spawn_blocking(move || drop(store)).await;
+        drop(store);
         synced
     }
+}
+
+/// Makes the names in a directory durable.
+fn sync_directory(directory: &Path) -> std::io::Result<()> {
+    std::fs::File::open(directory)?.sync_all()
+}
+
+/// The error of a file operation.
+pub fn io_error(what: &str, path: &Path, error: std::io::Error) -> Error {
+    let kind = match error.kind() {
+        std::io::ErrorKind::StorageFull => ErrorKind::StorageFull,
+        std::io::ErrorKind::PermissionDenied => ErrorKind::Unauthorized,
+        _ => ErrorKind::Unavailable,
+    };
+    Error::new(kind, format!("{what}: {}: {error}", path.display())).with_source(error)
 }

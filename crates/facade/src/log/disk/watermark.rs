@@ -1,4 +1,4 @@
-//! What is durable, apart from sled: the LSN up to which appends were synced, and whether something else may not be.
+//! What is durable, apart from the entries: the LSN up to which appends were synced, and whether something else may not be.
 //!
 //! Three slots of 40 bytes: a number (u64 big-endian), then the BLAKE3 hash of those eight bytes. The first two hold the
 //! LSN and are written in turn, so that a torn write spoils one and leaves the other; the third is 1 while something is in
@@ -12,7 +12,7 @@ use std::path::Path;
 
 use mainstay_core::{Lsn, Result};
 
-use super::store::io_error;
+use super::io_error;
 use crate::log::storage::Known;
 
 const SLOT_BYTES: usize = 40;
