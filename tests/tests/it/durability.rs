@@ -8,6 +8,8 @@ use crate::tier::{docs, open, point};
 
 const CHILD: &str = "MAINSTAY_STRACE_CHILD";
 const WRITES: u64 = 12;
+/// The file of the log, as strace names it.
+const LOG: &str = "/log/entries/00000000000000000001.log>";
 
 /// The process that is watched: each ack is a write to standard output of its own.
 #[test]
@@ -64,11 +66,10 @@ fn no_write_is_acked_before_the_log_is_synced_and_no_position_before_its_data() 
         let (begun, acked) = (find(&format!("BEGIN{id}\\n")), find(&format!("ACKED{id}\\n")));
         let between = &calls[begun..acked];
         // One write is under way at a time, so every write to the log before its ack is its own.
-        let written =
-            between.iter().rposition(|call| call.contains("pwrite64(") && call.contains("/log/entries/"));
+        let written = between.iter().rposition(|call| call.contains("pwrite64(") && call.contains(LOG));
         let written = written.unwrap_or_else(|| panic!("write {id} was acked without a write to the log"));
         assert!(
-            (written..between.len()).any(|at| is_synced_by(between, at, "/log/entries/")),
+            (written..between.len()).any(|at| is_synced_by(between, at, LOG)),
             "write {id} was acked before an fdatasync of the log:\n{}",
             between.join("\n")
         );

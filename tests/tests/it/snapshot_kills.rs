@@ -139,8 +139,8 @@ pub async fn makers_are_killed(site: &Site, rounds: u64, most: u64, seed: u64) {
         let lines = rng.random_range(0..most);
         let jitter = Duration::from_micros(rng.random_range(0..JITTER_US));
         let test = "snapshot_kills::child_that_makes_snapshots_until_it_is_killed";
-        // However slow the machine is, every second one gets to make a snapshot.
-        let awaited = if round % 2 == 0 { "" } else { "snapshot " };
+        // However slow the machine is, two of three get to make a snapshot.
+        let awaited = if round % 3 == 2 { "" } else { "snapshot " };
         let set = |child: &mut Command| site.pass_on(child);
         run_and_kill(test, set, (lines, awaited), jitter, |line| history.hear(line));
         history.close();
@@ -150,7 +150,7 @@ pub async fn makers_are_killed(site: &Site, rounds: u64, most: u64, seed: u64) {
         site.grow_older(LONG / 4);
     }
     let (acks, snapshots) = (history.acks, history.snapshots.len() as u64);
-    assert!(acks > rounds && snapshots >= rounds / 2, "the children did little: {acks}, {snapshots}");
+    assert!(acks > rounds && snapshots > rounds / 2, "the children did little: {acks}, {snapshots}");
 
     let tier = open(site).await;
     let end = tier.log_end();
