@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mainstay::log::{
-    Appended, Bounds, Checkpoint, DiskLog, Hold, Known, Log, Opened, Storage, SyncPolicy, decode,
+    Appended, Bounds, Checkpoint, DiskLog, Hold, Known, Log, Opened, Reading, Storage, SyncPolicy,
 };
 use mainstay::{Collections, Lsn};
 use mainstay_core::{Entry, EntryHash, Error, ErrorKind, LogId, LogIdentity, Op, Position, Result};
@@ -266,26 +266,20 @@ impl Storage for OnDisk {
         end: Lsn,
         max_bytes: usize,
     ) -> Result<Vec<Arc<Entry>>> {
-        let (mut expected, mut before, mut bytes, mut read) = (after.next(), before, 0, Vec::new());
+        let mut reading = Reading::new(after, before, end, max_bytes);
         let world = &self.0.world;
         let state = self.0.state.lock();
         let rots = !state.honest && world.scenario.damage && world.is_stormy() && world.one_in(100);
-        for (lsn, stored) in state.shown.entries.range(expected..) {
-            if expected > end || (bytes > 0 && bytes >= max_bytes) {
-                break;
-            }
+        for (lsn, stored) in state.shown.entries.range(after.next()..) {
+            let Some(expected) = reading.wants() else { break };
             if *lsn != expected {
                 let text = format!("entry {expected} of the log is missing");
                 return Err(Error::new(ErrorKind::Corrupt, text).with_lsn(expected));
             }
             let rotten = rots.then(|| world.draw(|rng| flip(stored, rng)));
-            let entry = decode(expected, before, rotten.as_ref().unwrap_or(stored))?;
-            before = Some(entry.hash);
-            bytes += entry.size_bytes;
-            read.push(Arc::new(entry));
-            expected = expected.next();
+            reading.take(rotten.as_ref().unwrap_or(stored))?;
         }
-        Ok(read)
+        Ok(reading.into_entries())
     }
 
     fn write(&self, entries: &[(Lsn, Vec<u8>)]) -> Result<()> {

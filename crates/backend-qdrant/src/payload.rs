@@ -17,6 +17,12 @@ const RESERVED: &str = "__mainstay_";
 /// Digits that any reader of JSON gives back exactly.
 const SAFE_DIGITS: usize = 15;
 
+/// The key of ours that Qdrant is to index, if one is: only a declared index has values of another type than its own, and
+/// an index costs each upsert, also without values.
+pub fn own_index(spec: &CollectionSpec) -> Option<&'static str> {
+    (!spec.payload_indexes.is_empty()).then_some(MIXED)
+}
+
 /// Whether a key is one of ours.
 pub fn is_reserved(key: &str) -> bool {
     key.starts_with(RESERVED)

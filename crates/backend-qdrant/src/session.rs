@@ -221,7 +221,11 @@ impl Session {
         Ok(())
     }
 
-    async fn set_control(&mut self, cx: &Context, engine: &dyn Engine, control: Control) -> Result<()> {
+    /// Replaces the control document.
+    ///
+    /// # Errors
+    /// Whatever the engine runs into.
+    pub async fn set_control(&mut self, cx: &Context, engine: &dyn Engine, control: Control) -> Result<()> {
         let control = Control { stamp: Uuid::new_v4(), ..control };
         engine.set_control(cx, &control.stamp.to_string(), &control.print()).await?;
         self.control = control;

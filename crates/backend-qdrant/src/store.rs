@@ -512,10 +512,8 @@ impl Session {
         self.restoring = true;
         self.position = None;
         self.newest = UNKNOWN_CEILING;
-        let Control { id, collections, .. } = self.control.clone();
-        let empty = Control { id, collections, ceiling: UNKNOWN_CEILING, ..Control::new() };
-        engine.set_control(cx, &empty.stamp.to_string(), &empty.print()).await?;
-        self.control = empty;
+        let empty = Control { position: None, ceiling: UNKNOWN_CEILING, ..self.control.clone() };
+        self.set_control(cx, engine, empty).await?;
         for name in self.control.collections.keys() {
             engine.remove(cx, name).await?;
         }

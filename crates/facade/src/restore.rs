@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use crate::catalog::{Collection, Collections};
 use crate::config::Config;
-use crate::log::{Checkpoint, DirectoryLock, FileLog, Log, LogOptions, io_error};
+use crate::log::{Checkpoint, DirectoryLock, FileLog, Log, LogOptions, io_error, sync_directory};
 use crate::restore::find::{Entries, Found, find};
 use crate::tier::place_options;
 
@@ -377,8 +377,7 @@ fn put_in_place(new: &Path, path: &Path, there: bool) -> Result<Option<PathBuf>>
 
 fn sync_parent(path: &Path) -> Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::File::open(parent)
-        .and_then(|directory| directory.sync_all())
+    sync_directory(parent)
         .map_err(|e| io_error("the replacement of the log cannot be made durable", parent, e))
 }
 

@@ -17,7 +17,7 @@ use qdrant_edge::{
 
 use super::convert;
 use crate::engine::Batch;
-use crate::payload::MIXED;
+use crate::payload;
 
 /// A segment of the engine's own log. Its default of 32 MiB would be allocated for each small collection.
 const WAL_SEGMENT_BYTES: usize = 4 << 20;
@@ -103,10 +103,8 @@ impl Shard {
             };
             (path.to_string(), kind)
         });
-        // Only a declared index has values of another type than its own. An index costs each upsert, also without values.
-        let mixed =
-            (!spec.payload_indexes.is_empty()).then(|| (MIXED.to_owned(), PayloadSchemaType::Keyword));
-        for (path, kind) in mixed.into_iter().chain(declared) {
+        let ours = payload::own_index(spec).map(|key| (key.to_owned(), PayloadSchemaType::Keyword));
+        for (path, kind) in ours.into_iter().chain(declared) {
             let index = CreateIndex {
                 field_name: convert::path(&path)?,
                 field_schema: Some(PayloadFieldSchema::FieldType(kind)),

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::wants_payload;
 use crate::engine::{Batch, NewPayload};
-use crate::payload::{self, MIXED, TEXT, VERSION};
+use crate::payload::{self, TEXT, VERSION};
 
 /// The seconds that the server may work on a request; at least one, its smallest unit.
 pub fn timeout(cx: &Context) -> Option<u64> {
@@ -293,9 +293,7 @@ pub fn indexes(
         enable_hnsw: Some(false),
         ..Default::default()
     });
-    // Only a declared index has values of another type than its own. An index costs each upsert, also without values.
-    let mixed = Some(mixed).filter(|_| !spec.payload_indexes.is_empty());
-    let ours = mixed.map(|mixed| (MIXED.to_owned(), FieldType::Keyword, Some(mixed)));
+    let ours = payload::own_index(spec).map(|key| (key.to_owned(), FieldType::Keyword, Some(mixed)));
     ours.into_iter()
         .chain(declared)
         .map(|(field_name, kind, params)| CreateFieldIndexCollection {

@@ -28,17 +28,13 @@ use mainstay_core::{Entry, Error, LogIdentity, Lsn, Op, Point, Position, Result}
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-#[cfg(feature = "simulation")]
-pub use self::codec::decode;
-#[cfg(all(feature = "snapshots", not(feature = "simulation")))]
-pub(crate) use self::codec::decode;
 #[cfg(feature = "snapshots")]
-pub(crate) use self::codec::encode;
+pub(crate) use self::codec::{decode, encode};
 #[cfg(feature = "snapshots")]
-pub(crate) use self::disk::{DirectoryLock, io_error};
+pub(crate) use self::disk::{DirectoryLock, io_error, sync_directory};
 pub use self::disk::{DiskLog, FileLog, LogOptions, SyncPolicy};
 pub use self::memory::MemoryLog;
-pub use self::storage::{Barrier, Known, Mark, Opened, Storage};
+pub use self::storage::{Barrier, Known, Mark, Opened, Reading, Storage};
 use crate::catalog::Collections;
 
 /// Most bytes of one encoded entry. Larger ones would make a run that a store takes in one go

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mainstay_core::{Entry, EntryHash, Error, ErrorKind, LogIdentity, Lsn, Position, Result};
 
-use super::Checkpoint;
+use super::{Checkpoint, codec};
 use crate::sabotage::{self, Bug};
 
 /// Bytes of entries that a start checks at once.
@@ -56,6 +56,46 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// Whatever the storage runs into; some of them may be there still.
     fn remove_up_to(&self, lsn: Lsn) -> Result<()>;
+}
+
+/// The entries of one [`Storage::read`]: each is checked and chained to the one before, until there are enough.
+pub struct Reading {
+    expected: Lsn,
+    before: Option<EntryHash>,
+    end: Lsn,
+    /// How many more may be read; one entry may have more.
+    left: usize,
+    entries: Vec<Arc<Entry>>,
+}
+
+impl Reading {
+    /// Of the entries after `after`, as [`Storage::read`] is asked for them.
+    pub fn new(after: Lsn, before: Option<EntryHash>, end: Lsn, max_bytes: usize) -> Self {
+        Self { expected: after.next(), before, end, left: max_bytes.max(1), entries: Vec::new() }
+    }
+
+    /// The entry that is read next; `None` if there are enough.
+    pub fn wants(&self) -> Option<Lsn> {
+        (self.expected <= self.end && self.left > 0).then_some(self.expected)
+    }
+
+    /// Takes the entry that is wanted, encoded.
+    ///
+    /// # Errors
+    /// `Corrupt` with its LSN if it is damaged.
+    pub fn take(&mut self, encoded: &[u8]) -> Result<()> {
+        let entry = codec::decode(self.expected, self.before, encoded)?;
+        self.before = Some(entry.hash);
+        self.left = self.left.saturating_sub(entry.size_bytes);
+        self.expected = self.expected.next();
+        self.entries.push(Arc::new(entry));
+        Ok(())
+    }
+
+    /// What was read.
+    pub fn into_entries(self) -> Vec<Arc<Entry>> {
+        self.entries
+    }
 }
 
 /// What makes written bytes durable.

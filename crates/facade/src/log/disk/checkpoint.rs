@@ -36,13 +36,7 @@ pub fn read(directory: &Path) -> Result<Option<Checkpoint>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io_error("the log's checkpoint cannot be read", &path, error)),
     };
-    let damaged = |what: &str| {
-        let text = format!(
-            "the log in {} is damaged: {what}; restore the directory from a copy",
-            directory.display()
-        );
-        Error::new(ErrorKind::Corrupt, text)
-    };
+    let damaged = |what: &str| damaged(directory, what);
     let covered = bytes.len().checked_sub(SEAL_BYTES).and_then(|at| {
         let (covered, seal) = bytes.split_at(at);
         (blake3::hash(covered).as_bytes() == seal).then_some(covered)
@@ -61,6 +55,13 @@ pub fn read(directory: &Path) -> Result<Option<Checkpoint>> {
     let hash = EntryHash(take(&mut rest).ok_or_else(short)?);
     let position = Position { log: LogIdentity { id, epoch }, lsn, hash };
     Ok(Some(Checkpoint { position, collections: codec::decode_collections(rest)? }))
+}
+
+/// What is wrong with a log that is damaged beyond its entries.
+pub fn damaged(directory: &Path, what: &str) -> Error {
+    let text =
+        format!("the log in {} is damaged: {what}; restore the directory from a copy", directory.display());
+    Error::new(ErrorKind::Corrupt, text)
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {

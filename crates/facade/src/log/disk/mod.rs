@@ -442,20 +442,20 @@ impl<S: Storage> Log for DiskLog<S> {
             #[cfg(feature = "simulation")]
             Some(Writer::Task(task)) => {
                 let _ = task.await;
-                self.shared.store.write().take();
-                return synced;
             }
             // Another close took it, whose caller may have stopped waiting before the store was gone.
             None => {}
         }
-        let store = self.shared.store.write().take();
-        drop(store);
+        self.shared.store.write().take();
         synced
     }
 }
 
 /// Makes the names in a directory durable.
-fn sync_directory(directory: &Path) -> std::io::Result<()> {
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn sync_directory(directory: &Path) -> std::io::Result<()> {
     std::fs::File::open(directory)?.sync_all()
 }
 

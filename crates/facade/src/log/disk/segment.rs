@@ -75,12 +75,17 @@ pub fn find(entries: &Path, checkpoint: Lsn, synced: Lsn) -> Result<VecDeque<Seg
             return Err(Error::new(ErrorKind::Corrupt, text).with_lsn(expected));
         }
         expected = segment.next;
-        if let Some(before) = segments.back_mut() {
-            before.file = None;
-        }
-        segments.push_back(segment);
+        follow(&mut segments, segment);
     }
     Ok(segments)
+}
+
+/// Adds the last file. The one before it is not written to any more.
+pub fn follow(segments: &mut VecDeque<Segment>, segment: Segment) {
+    if let Some(before) = segments.back_mut() {
+        before.file = None;
+    }
+    segments.push_back(segment);
 }
 
 /// Removes a file whose entries were cut.

@@ -13,12 +13,12 @@ use uuid::Uuid;
 
 use super::frame::{Frames, HEAD_BYTES};
 use super::lock::DirectoryLock;
-use super::segment::{Segment, find, names, remove, write_again, write_frames};
+use super::segment::{Segment, find, follow, names, remove, write_again, write_frames};
 use super::watermark::Watermark;
 use super::{checkpoint, io_error, sync_directory};
 use crate::catalog::Collections;
-use crate::log::storage::{Barrier, Opened, Storage};
-use crate::log::{Checkpoint, codec};
+use crate::log::Checkpoint;
+use crate::log::storage::{Barrier, Opened, Reading, Storage};
 
 /// A file that has so many bytes is followed by another one.
 const SEGMENT_BYTES: u64 = 16 << 20;
@@ -38,10 +38,7 @@ pub fn open(directory: &Path, lock: Arc<DirectoryLock>) -> Result<(Opened<Segmen
         .map_err(|error| io_error("the log's directory cannot be used", &entries, error))?;
     let checkpoint = match checkpoint::read(directory)? {
         Some(checkpoint) => checkpoint,
-        None => {
-            let is_new = known.synced == Lsn::ZERO && names(&entries)?.is_empty();
-            begin_new(directory, is_new)?
-        }
+        None => begin_new(directory, &entries, known.synced)?,
     };
     let position = checkpoint.position;
     let segments = find(&entries, position.lsn, known.synced)?;
@@ -67,7 +64,7 @@ pub fn begin(directory: &Path, checkpoint: &Checkpoint) -> Result<()> {
 }
 
 /// The checkpoint of a directory that has none.
-fn begin_new(directory: &Path, is_new: bool) -> Result<Checkpoint> {
+fn begin_new(directory: &Path, entries: &Path, synced: Lsn) -> Result<Checkpoint> {
     if directory.join("sled").exists() {
         let text = format!(
             "the log in {} was written by an early version, in a format that this one does not read; make a snapshot with \
@@ -76,12 +73,8 @@ fn begin_new(directory: &Path, is_new: bool) -> Result<Checkpoint> {
         );
         return Err(Error::new(ErrorKind::Unsupported, text));
     }
-    if !is_new {
-        let text = format!(
-            "the log in {} is damaged: its checkpoint is missing; restore the directory from a copy",
-            directory.display()
-        );
-        return Err(Error::new(ErrorKind::Corrupt, text));
+    if synced > Lsn::ZERO || !names(entries)?.is_empty() {
+        return Err(checkpoint::damaged(directory, "its checkpoint is missing"));
     }
     let position = Position::start(LogIdentity { id: LogId(Uuid::new_v4()), epoch: 1 });
     let checkpoint = Checkpoint { position, collections: Collections::new() };
@@ -153,11 +146,7 @@ impl Segments {
     fn roll(&self, first: Lsn) -> Result<()> {
         self.barrier()().map_err(|error| io_error("the log could not be synced", &self.directory, error))?;
         let segment = Segment::begin(&entries(&self.directory), first)?;
-        let mut files = self.files.lock();
-        if let Some(before) = files.back_mut() {
-            before.file = None;
-        }
-        files.push_back(segment);
+        follow(&mut self.files.lock(), segment);
         Ok(())
     }
 }
@@ -180,10 +169,9 @@ impl Storage for Segments {
         end: Lsn,
         max_bytes: usize,
     ) -> Result<Vec<Arc<Entry>>> {
-        let (mut expected, mut before, mut bytes) = (after.next(), before, 0);
-        let mut read: Vec<Arc<Entry>> = Vec::new();
+        let mut reading = Reading::new(after, before, end, max_bytes);
         let mut frames = None;
-        while expected <= end && (bytes == 0 || bytes < max_bytes) {
+        while let Some(expected) = reading.wants() {
             let in_file: &mut Frames = match &mut frames {
                 Some(frames) => frames,
                 None => match self.locate(expected)? {
@@ -198,14 +186,9 @@ impl Storage for Segments {
                 frames = None;
                 continue;
             };
-            let entry = in_file.entry(frame).map_err(|error| unreadable(expected, error))?;
-            let entry = codec::decode(expected, before, entry)?;
-            before = Some(entry.hash);
-            bytes += entry.size_bytes;
-            read.push(Arc::new(entry));
-            expected = expected.next();
+            reading.take(in_file.entry(frame).map_err(|error| unreadable(expected, error))?)?;
         }
-        Ok(read)
+        Ok(reading.into_entries())
     }
 
     fn write(&self, entries: &[(Lsn, Vec<u8>)]) -> Result<()> {
