@@ -127,7 +127,7 @@ async fn acked_writes_survive_sigkill_at_any_moment_and_members_converge() {
 async fn check(directory: &Path, expected: &Expected, round: u64) {
     let tier = open(directory, LOG).await;
     tier.wait_caught_up(PATIENCE).await.unwrap_or_else(|error| panic!("round {round}: {error}"));
-    let verdict = verify(&tier, &docs(), expected).await.unwrap();
+    let verdict = verify(&tier, &docs(), expected, PATIENCE).await.unwrap();
     assert_eq!(verdict.writes_lost, 0, "round {round}: {verdict:?}");
     assert!(verdict.equal, "round {round}: {verdict:?}");
     let page = tier.scroll(&docs(), &ScrollQuery { limit: 10_000, ..ScrollQuery::default() }).await.unwrap();

@@ -50,7 +50,7 @@ mod lance {
         }
         let report = load.stop().await;
         tier.wait_caught_up(PATIENCE).await.unwrap();
-        let verdict = verify(&tier, &docs(), &report.expected).await.unwrap();
+        let verdict = verify(&tier, &docs(), &report.expected, PATIENCE).await.unwrap();
         assert_eq!(report.failed_searches, 0, "{:?}", report.failures);
         assert!(report.searches > 0 && report.writes_acked > 0);
         assert_eq!((verdict.writes_lost, verdict.equal), (0, true), "{verdict:?}");

@@ -100,12 +100,12 @@ async fn finish(
 ) -> Result<Outcome> {
     let report = load.stop().await;
     tier.wait_caught_up(PATIENCE).await?;
-    let mut verdict = verify(tier, collection, &report.expected).await?;
+    let mut verdict = verify(tier, collection, &report.expected, PATIENCE).await?;
     // A write that waited in a frozen server takes effect late; the store looks again after a grace time.
     let until = Instant::now() + LATE;
     while !verdict.equal && Instant::now() < until {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        verdict = verify(tier, collection, &report.expected).await?;
+        verdict = verify(tier, collection, &report.expected, PATIENCE).await?;
     }
     let figures = rounds.iter().map(|(name, round)| OutageFigures {
         name,

@@ -1,8 +1,15 @@
 //! Reading back what was acked, from every member.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use mainstay::{CollectionName, Fields, PointId, Result, ScrollQuery, Tier};
+use mainstay::{CollectionName, ErrorKind, Fields, PointId, Result, ScrollQuery, Tier};
+use tokio::time::{Instant, sleep};
+
+/// How long after a member could not be read it is asked again.
+const AGAIN: Duration = Duration::from_millis(500);
+/// Points of a page: few enough that a slow server gives them within a short timeout.
+const PAGE: usize = 500;
 
 /// What points must be after a load.
 #[derive(Clone, Debug, Default)]
@@ -67,17 +74,25 @@ pub struct Verdict {
     pub equal: bool,
 }
 
-/// Reads a collection from every member of a tier that has caught up.
+/// Reads a collection from every member of a tier that has caught up. A member that cannot be read for the moment, as
+/// while its breaker is open after the load, is asked again for as long as `patience`.
 ///
 /// # Errors
-/// Whatever a member answers.
-pub async fn verify(tier: &Tier, collection: &CollectionName, expected: &Expected) -> Result<Verdict> {
+/// Whatever a member answers, in the end.
+pub async fn verify(
+    tier: &Tier,
+    collection: &CollectionName,
+    expected: &Expected,
+    patience: Duration,
+) -> Result<Verdict> {
+    let until = Instant::now() + patience;
     let mut members = Vec::new();
     let mut lost = BTreeSet::new();
     for member in tier.status().members {
         let name = member.name.as_str();
-        let wrong = expected.wrong(&contents(tier, collection, name, expected).await?);
-        let digests = tier.digest(name).await?;
+        let found = once_readable(until, || contents(tier, collection, name, expected)).await?;
+        let wrong = expected.wrong(&found);
+        let digests = once_readable(until, || tier.digest(name)).await?;
         let digest = digests.iter().find(|digest| digest.name == *collection);
         members.push(MemberState {
             name: name.to_owned(),
@@ -92,6 +107,23 @@ pub async fn verify(tier: &Tier, collection: &CollectionName, expected: &Expecte
     Ok(Verdict { members, writes_lost: lost.len() as u64, equal })
 }
 
+/// Asks until the answer is not that the member cannot be read now, or the time has come.
+async fn once_readable<T>(until: Instant, mut ask: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    loop {
+        match ask().await {
+            Err(error) if is_passing(error.kind()) && Instant::now() < until => sleep(AGAIN).await,
+            answer => return answer,
+        }
+    }
+}
+
+const fn is_passing(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Overloaded | ErrorKind::BreakerOpen
+    )
+}
+
 async fn contents(
     tier: &Tier,
     collection: &CollectionName,
@@ -100,7 +132,7 @@ async fn contents(
 ) -> Result<BTreeMap<PointId, Option<String>>> {
     let reader = tier.reader().from_member(member)?;
     let mut query =
-        ScrollQuery { limit: 2_000, fields: Fields { text: true, ..Fields::NONE }, ..ScrollQuery::default() };
+        ScrollQuery { limit: PAGE, fields: Fields { text: true, ..Fields::NONE }, ..ScrollQuery::default() };
     let mut found = BTreeMap::new();
     loop {
         let page = reader.scroll(collection, &query).await?.value;
@@ -115,7 +147,31 @@ async fn contents(
 
 #[cfg(test)]
 mod tests {
+    use mainstay::Error;
+
     use super::*;
+
+    /// Asks a member that gives this error for a while and then an answer; how long that took.
+    async fn asked(kind: ErrorKind, for_a: Duration, patience: Duration) -> (Result<u8>, Duration) {
+        let began = Instant::now();
+        let answer = once_readable(began + patience, async || {
+            if began.elapsed() < for_a { Err(Error::new(kind, "not now")) } else { Ok(7) }
+        });
+        (answer.await, began.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_member_whose_breaker_is_open_is_waited_for_and_judged_then() {
+        let (minute, patience) = (Duration::from_secs(60), Duration::from_secs(120));
+        let (answer, took) = asked(ErrorKind::BreakerOpen, minute, patience).await;
+        assert_eq!(answer.unwrap(), 7);
+        assert!(took >= minute && took < patience, "{took:?}");
+        let (answer, took) = asked(ErrorKind::Timeout, patience * 2, patience).await;
+        assert_eq!(answer.unwrap_err().kind(), ErrorKind::Timeout);
+        assert!(took >= patience && took <= patience + AGAIN, "{took:?}");
+        let (answer, took) = asked(ErrorKind::Corrupt, minute, patience).await;
+        assert_eq!((answer.unwrap_err().kind(), took), (ErrorKind::Corrupt, Duration::ZERO));
+    }
 
     #[test]
     fn a_lost_a_stale_and_a_resurrected_point_are_all_noticed() {
