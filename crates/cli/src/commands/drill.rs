@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use mainstay::{CollectionName, CollectionSpec, Config, Distance, Error, Result, Tier};
 use mainstay_cli::drill::{
-    Fault, Footprint, Load, LoadOptions, LoseMember, LoseServer, Round, at_random, in_turn, verify,
+    Fault, Footprint, Load, LoadOptions, LoseMember, LoseServer, Round, at_random, in_turn, verify_late,
 };
 
 use super::promises::{OutageFigures, Outcome};
@@ -16,8 +16,6 @@ use crate::output::Output;
 pub const WARM_UP: Duration = Duration::from_secs(3);
 /// How long members may take to be at one before and after a drill.
 pub const PATIENCE: Duration = Duration::from_secs(120);
-/// How long after an outage a write may still take effect, and be put right.
-const LATE: Duration = Duration::from_secs(60);
 /// Numbers in a vector of the drill's own collection.
 const DIMENSION: usize = 128;
 
@@ -100,13 +98,7 @@ async fn finish(
 ) -> Result<Outcome> {
     let report = load.stop().await;
     tier.wait_caught_up(PATIENCE).await?;
-    let mut verdict = verify(tier, collection, &report.expected, PATIENCE).await?;
-    // A write that waited in a frozen server takes effect late; the store looks again after a grace time.
-    let until = Instant::now() + LATE;
-    while !verdict.equal && Instant::now() < until {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        verdict = verify(tier, collection, &report.expected, PATIENCE).await?;
-    }
+    let verdict = verify_late(tier, collection, &report.expected, PATIENCE).await?;
     let figures = rounds.iter().map(|(name, round)| OutageFigures {
         name,
         first_answer: round.first_answer(&report, started),

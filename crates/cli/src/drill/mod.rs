@@ -23,7 +23,7 @@ pub use lose_server::{Fault, LoseServer};
 pub use proxy::{Proxy, Weather};
 pub use schedule::{at_random, in_turn};
 pub use server::ServerProcess;
-pub use verify::{Expected, MemberState, Verdict, verify};
+pub use verify::{Expected, MemberState, Verdict, verify, verify_late};
 
 use mainstay::{Result, Tier};
 

@@ -3,11 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use mainstay::{CollectionName, ErrorKind, Fields, PointId, Result, ScrollQuery, Tier};
+use mainstay::{CollectionName, Disposition, Error, ErrorKind, Fields, PointId, Result, ScrollQuery, Tier};
 use tokio::time::{Instant, sleep};
 
 /// How long after a member could not be read it is asked again.
 const AGAIN: Duration = Duration::from_millis(500);
+/// How long after a load a write may still take effect, and be put right.
+const LATE: Duration = Duration::from_secs(60);
+/// How long after members were found to differ they are read again.
+const PUT_RIGHT: Duration = Duration::from_secs(1);
 /// Points of a page: few enough that a slow server gives them within a short timeout.
 const PAGE: usize = 500;
 
@@ -107,21 +111,39 @@ pub async fn verify(
     Ok(Verdict { members, writes_lost: lost.len() as u64, equal })
 }
 
+/// As [`verify`], again for a minute while the members differ: a write that waited in a frozen server takes effect late,
+/// and its store looks again after a grace time.
+///
+/// # Errors
+/// As [`verify`].
+pub async fn verify_late(
+    tier: &Tier,
+    collection: &CollectionName,
+    expected: &Expected,
+    patience: Duration,
+) -> Result<Verdict> {
+    let mut verdict = verify(tier, collection, expected, patience).await?;
+    let until = Instant::now() + LATE;
+    while !verdict.equal && Instant::now() < until {
+        sleep(PUT_RIGHT).await;
+        verdict = verify(tier, collection, expected, patience).await?;
+    }
+    Ok(verdict)
+}
+
 /// Asks until the answer is not that the member cannot be read now, or the time has come.
 async fn once_readable<T>(until: Instant, mut ask: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     loop {
         match ask().await {
-            Err(error) if is_passing(error.kind()) && Instant::now() < until => sleep(AGAIN).await,
+            Err(error) if is_passing(&error) && Instant::now() < until => sleep(AGAIN).await,
             answer => return answer,
         }
     }
 }
 
-const fn is_passing(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Overloaded | ErrorKind::BreakerOpen
-    )
+/// Whether the member may answer later; a tier asks the next one instead while a breaker is open.
+fn is_passing(error: &Error) -> bool {
+    error.disposition() == Disposition::Retry || error.kind() == ErrorKind::BreakerOpen
 }
 
 async fn contents(
@@ -147,8 +169,6 @@ async fn contents(
 
 #[cfg(test)]
 mod tests {
-    use mainstay::Error;
-
     use super::*;
 
     /// Asks a member that gives this error for a while and then an answer; how long that took.

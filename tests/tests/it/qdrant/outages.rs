@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use mainstay::{Config, Tier};
-use mainstay_cli::drill::{Fault, Load, LoadOptions, LoadReport, LoseServer, at_random, verify};
+use mainstay_cli::drill::{Fault, Load, LoadOptions, LoadReport, LoseServer, at_random, verify_late};
 
 use crate::tier::{DIMENSION, PATIENCE, docs, docs_spec, point};
 
@@ -58,15 +58,7 @@ async fn start(directory: &Path) -> (LoseServer, Tier) {
 async fn assert_promises(tier: &Tier, load: Load) -> LoadReport {
     let report = load.stop().await;
     tier.wait_caught_up(PATIENCE).await.unwrap();
-    let mut verdict = verify(tier, &docs(), &report.expected, PATIENCE).await.unwrap();
-    // What took effect late is put right after the grace time of the store.
-    for _ in 0..60 {
-        if verdict.equal {
-            break;
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        verdict = verify(tier, &docs(), &report.expected, PATIENCE).await.unwrap();
-    }
+    let verdict = verify_late(tier, &docs(), &report.expected, PATIENCE).await.unwrap();
     assert_eq!(report.failed_searches, 0, "{:?}", report.failures);
     assert!(report.searches > 0 && report.writes_acked > 0);
     assert_eq!((verdict.writes_lost, verdict.equal), (0, true), "{verdict:?}");
