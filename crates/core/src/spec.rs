@@ -234,10 +234,13 @@ impl CollectionSpec {
                         values.len()
                     ));
                 }
-                if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+                let largest = largest_magnitude(values);
+                if !largest.is_finite()
+                    && let Some(at) = values.iter().position(|v| !v.is_finite())
+                {
                     return fail(format!("vector {name:?} holds {} at dimension {at}", values[at]));
                 }
-                if distance == Distance::Cosine && !can_normalize(values) {
+                if distance == Distance::Cosine && largest == 0.0 {
                     return fail(format!(
                         "vector {name:?} has length zero, which has no direction under cosine"
                     ));
@@ -324,8 +327,10 @@ fn squared_length(values: &[f32]) -> f64 {
     values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum()
 }
 
-fn can_normalize(values: &[f32]) -> bool {
-    squared_length(values) > 0.0
+/// The largest magnitude; NaN counts as the largest of all. The bits of magnitudes are in the order of the values, and
+/// whole numbers are compared many at once.
+fn largest_magnitude(values: &[f32]) -> f32 {
+    f32::from_bits(values.iter().map(|v| v.to_bits() & (u32::MAX >> 1)).fold(0, u32::max))
 }
 
 /// Scales a vector to length 1 in f64. A vector that is already within 1e-6 of length 1 stays as
