@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use failsafe::{CircuitBreaker, backoff, failure_policy};
 use mainstay_core::{
     Breaker, BreakerOptions, Capabilities, CollectionInfo, CollectionName, Context, Distance, Durability,
-    Error, ErrorKind, Fields, Filter, GuardOptions, Guarded, Hit, PointId, Position, Record, RestoreStep,
-    Result, Run, ScrollPage, ScrollQuery, SearchCapabilities, SearchQuery, VectorStore,
+    Error, ErrorKind, Fields, Filter, GuardOptions, Guarded, Hit, Pipelining, PointId, Position, Record,
+    RestoreStep, Result, Run, ScrollPage, ScrollQuery, SearchCapabilities, SearchQuery, VectorStore,
 };
 use recloser::Recloser;
 use tokio::runtime::Handle;
@@ -217,7 +217,7 @@ pub struct Idle;
 impl VectorStore for Idle {
     fn capabilities(&self) -> Capabilities {
         let search = SearchCapabilities { dense: &Distance::ALL, sparse: true };
-        Capabilities { search, durability: Durability::Volatile }
+        Capabilities { search, durability: Durability::Volatile, pipelining: Pipelining::NONE }
     }
 
     async fn position(&self, _: &Context) -> Result<Option<Position>> {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use mainstay_core::store::with_deadline;
 use mainstay_core::{
     Capabilities, CollectionInfo, CollectionName, Context, Distance, Durability, Effect, ErrorKind, Fields,
-    Filter, Hit, PointId, Position, Record, RestoreStep, Result, Run, ScrollPage, ScrollQuery,
+    Filter, Hit, Pipelining, PointId, Position, Record, RestoreStep, Result, Run, ScrollPage, ScrollQuery,
     SearchCapabilities, SearchQuery, VectorStore,
 };
 use parking_lot::Mutex;
@@ -150,6 +150,7 @@ impl VectorStore for LanceStore {
         Capabilities {
             search: SearchCapabilities { dense: &Distance::ALL, sparse: false },
             durability: Durability::OnFlush,
+            pipelining: Pipelining::NONE,
         }
     }
 

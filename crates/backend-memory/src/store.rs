@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use mainstay_core::store::closed;
 use mainstay_core::{
     Capabilities, CollectionInfo, CollectionName, CollectionRef, CollectionSpec, Context, Distance,
-    Durability, Entry, Error, ErrorKind, Expected, Fields, Filter, Graphs, Hit, Op, PointId, Position,
-    Record, RestoreStep, Result, Run, SavedGraphs, ScrollPage, ScrollQuery, SearchCapabilities, SearchQuery,
-    VectorStore,
+    Durability, Entry, Error, ErrorKind, Expected, Fields, Filter, Graphs, Hit, Op, Pipelining, PointId,
+    Position, Record, RestoreStep, Result, Run, SavedGraphs, ScrollPage, ScrollQuery, SearchCapabilities,
+    SearchQuery, VectorStore,
 };
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
@@ -355,6 +355,7 @@ impl VectorStore for MemoryStore {
         Capabilities {
             search: SearchCapabilities { dense: &Distance::ALL, sparse: true },
             durability: Durability::Volatile,
+            pipelining: Pipelining::NONE,
         }
     }
 

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use mainstay_core::store::{closed, with_deadline};
 use mainstay_core::{
     Capabilities, CollectionInfo, CollectionName, Condition, Context, Distance, Durability, Error, ErrorKind,
-    Fields, Filter, Hit, PointId, Position, Record, RestoreStep, Result, Run, ScrollPage, ScrollQuery,
-    SearchCapabilities, SearchQuery, StoreId, VectorStore, score,
+    Fields, Filter, Hit, Pipelining, PointId, Position, Record, RestoreStep, Result, Run, ScrollPage,
+    ScrollQuery, SearchCapabilities, SearchQuery, StoreId, VectorStore, score,
 };
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, MutexGuard};
@@ -304,6 +304,7 @@ impl VectorStore for QdrantStore {
         Capabilities {
             search: SearchCapabilities { dense: &Distance::ALL, sparse: true },
             durability: Durability::OnFlush,
+            pipelining: Pipelining::NONE,
         }
     }
 

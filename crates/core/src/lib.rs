@@ -12,6 +12,7 @@
 //! | [`query`] | searches, scrolls and their answers |
 //! | [`entry`] | log entries, positions and runs |
 //! | [`store`] | the [`VectorStore`] trait |
+//! | [`pipeline`] | runs that a store has under way side by side |
 //! | [`expected`] | what a store is about to be given |
 //! | [`error`] | one error type with kinds |
 //! | [`breaker`], [`guarded`] | the circuit breaker, and the wrapper that puts it around a store |
@@ -38,6 +39,7 @@ pub mod id;
 pub mod json;
 pub mod name;
 pub mod path;
+pub mod pipeline;
 #[cfg(test)]
 mod plain_store;
 pub mod point;
@@ -63,6 +65,7 @@ pub use guarded::{GuardMetrics, GuardOptions, Guarded, Operation, OperationMetri
 pub use id::{Lsn, PointId};
 pub use name::{CollectionName, VectorName};
 pub use path::PayloadPath;
+pub use pipeline::{Pipeline, Pipelining};
 pub use point::{Payload, Point, Record, SparseVector, Vector, Vectors};
 pub use query::{Fields, Hit, ScrollPage, ScrollQuery, SearchQuery, Selector};
 pub use spec::{CollectionSpec, Distance, PayloadIndex, VectorSpec};

@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
 use crate::id::{Lsn, PointId};
 use crate::name::CollectionName;
+use crate::pipeline::Pipelining;
 use crate::point::{Point, Record};
 use crate::query::{Fields, Hit, ScrollPage, ScrollQuery, SearchQuery};
 use crate::spec::{CollectionSpec, Distance};
@@ -81,6 +82,7 @@ impl VectorStore for PlainStore {
         Capabilities {
             search: SearchCapabilities { dense: &Distance::ALL, sparse: false },
             durability: Durability::Volatile,
+            pipelining: Pipelining::NONE,
         }
     }
 

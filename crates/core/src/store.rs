@@ -14,6 +14,7 @@ use crate::filter::Filter;
 use crate::graphs::Graphs;
 use crate::id::{Lsn, PointId};
 use crate::name::CollectionName;
+use crate::pipeline::Pipelining;
 use crate::point::Record;
 use crate::query::{Fields, Hit, ScrollPage, ScrollQuery, SearchQuery};
 use crate::spec::{CollectionSpec, Distance};
@@ -86,6 +87,8 @@ pub struct Capabilities {
     pub search: SearchCapabilities,
     /// Whether it outlives its process.
     pub durability: Durability,
+    /// How many runs it takes at once.
+    pub pipelining: Pipelining,
 }
 
 /// A collection as a store holds it.
@@ -157,8 +160,8 @@ impl RestoreStep<'_> {
 ///
 /// There is one way to write, [`apply`](Self::apply), so that the normal write, catch-up and crash
 /// recovery are the same code. All calls may come concurrently, but at most one of `apply`, `flush`
-/// and `restore` is under way at a time. Dropping the future of a call may leave its effect
-/// unknown; the next call must still work.
+/// and `restore` is under way at a time, and several `apply` only as [`Capabilities::pipelining`] says. Dropping the
+/// future of a call may leave its effect unknown; the next call must still work.
 #[async_trait]
 pub trait VectorStore: Send + Sync + 'static {
     /// What this store does.
@@ -174,6 +177,10 @@ pub trait VectorStore: Send + Sync + 'static {
 
     /// Applies a run and answers the position reached. An already applied prefix is skipped
     /// ([`Run::remaining`]). After any error the caller re-reads the position.
+    ///
+    /// A store that takes several runs at once is first polled with them in their order, each from where the one before
+    /// it ends. It answers each once everything up to its end is there. When one fails, or its future is dropped, those
+    /// under way with it fail, too.
     ///
     /// Entries of a collection (by name and incarnation) that is not there are passed over: a later
     /// entry, already applied, dropped it. So are `Upsert`s and `PatchPayload`s of points whose version is

@@ -237,6 +237,31 @@ impl Machine {
         }
     }
 
+    /// The first `most` points of a run take effect before it is its turn.
+    pub fn scatter(&self, run: &Run, most: usize) {
+        let mut inner = self.inner.lock();
+        let is_ours = inner.shown.position.is_none_or(|position| position.log == run.after().log);
+        if inner.shown.restoring || !is_ours || most == 0 {
+            return;
+        }
+        let after = run.after().lsn;
+        if inner.shown.reached().unwrap_or_default() < after {
+            let member = self.member;
+            self.world.note(|| format!("store {member}: writes what comes after {after} before its turn"));
+        }
+        let mut state = (*inner.shown).clone();
+        let mut left = most;
+        for entry in run.entries() {
+            let points = entry.op.points();
+            let poisoned = inner.poison.is_some_and(|from| entry.lsn >= from);
+            if poisoned || left == 0 || state.take(entry, left).is_err() {
+                break;
+            }
+            left = left.saturating_sub(points);
+        }
+        self.show(&mut inner, state);
+    }
+
     /// Applies a run, or the first `most` points of its entries together.
     ///
     /// # Errors

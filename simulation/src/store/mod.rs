@@ -4,6 +4,7 @@
 //! may fail before or after they took effect, hang, come late or half; the contract holds all the same, because what an
 //! entry writes is fenced by its LSN and what belongs to an older load is refused.
 
+mod apply;
 mod machine;
 mod state;
 
@@ -18,9 +19,10 @@ use mainstay::{
 };
 use mainstay_core::store::closed;
 use mainstay_core::{
-    Capabilities, CollectionInfo, Context, Durability, Effect, Error, ErrorKind, Operation, Position,
-    RestoreStep, Result, Run, SearchCapabilities, score,
+    Capabilities, CollectionInfo, Context, Durability, Effect, Error, ErrorKind, Operation, Pipeline,
+    Position, RestoreStep, Result, Run, SearchCapabilities, score,
 };
+use parking_lot::Mutex;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use tokio::time::sleep;
@@ -57,12 +59,21 @@ pub struct Handle {
     machine: Arc<Machine>,
     world: Arc<World>,
     closed: AtomicBool,
+    pipeline: Mutex<Arc<Pipeline>>,
+    /// Whoever has it is the next run.
+    next_run: tokio::sync::Mutex<()>,
 }
 
 impl Handle {
     /// Opens a store.
     pub fn new(world: &Arc<World>, machine: &Arc<Machine>) -> Self {
-        Self { machine: Arc::clone(machine), world: Arc::clone(world), closed: AtomicBool::new(false) }
+        Self {
+            machine: Arc::clone(machine),
+            world: Arc::clone(world),
+            closed: AtomicBool::new(false),
+            pipeline: Mutex::default(),
+            next_run: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Where its data is.
@@ -231,7 +242,11 @@ impl VectorStore for Handle {
             Kind::Volatile => Durability::Volatile,
             _ => Durability::OnFlush,
         };
-        Capabilities { search: SearchCapabilities { dense: &Distance::ALL, sparse: true }, durability }
+        Capabilities {
+            search: SearchCapabilities { dense: &Distance::ALL, sparse: true },
+            durability,
+            pipelining: self.pipelining(),
+        }
     }
 
     async fn position(&self, _: &Context) -> Result<Option<Position>> {
@@ -242,25 +257,7 @@ impl VectorStore for Handle {
 
     async fn apply(&self, _: &Context, run: &Run) -> Result<Position> {
         self.world.check_status();
-        let fault = self.enter(Operation::Apply).await?;
-        let applied = match fault {
-            Some(Fault::Late(after)) => {
-                self.machine.take_late(run.entries(), after);
-                Ok(run.after())
-            }
-            Some(Fault::Half(most)) => self.machine.apply(run, most),
-            Some(Fault::Twice(after)) => {
-                self.machine.take_late(run.entries(), after);
-                self.machine.apply(run, usize::MAX)
-            }
-            _ => self.machine.apply(run, usize::MAX),
-        };
-        let (member, after, end) = (self.machine.member, run.after().lsn, run.end().lsn);
-        self.world.note(|| match &applied {
-            Ok(reached) => format!("store {member}: applies {after}..{end}, is at {}", reached.lsn),
-            Err(error) => format!("store {member}: fails to apply {after}..{end}: {error}"),
-        });
-        self.leave(Operation::Apply, fault, applied).await
+        self.apply_run(run).await
     }
 
     async fn flush(&self, _: &Context) -> Result<Option<Position>> {

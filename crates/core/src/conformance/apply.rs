@@ -1,7 +1,11 @@
 //! Checks of `apply`.
 #![expect(clippy::unwrap_used, reason = "a check fails by panicking")]
 
-use rand::Rng;
+use std::collections::BTreeSet;
+use std::task::Poll;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 
 use super::generate::{payload_path, vector_name};
 use super::script::{Script, cx, name, state_of};
@@ -83,6 +87,87 @@ pub async fn random_histories_in_random_runs_give_the_state_of_the_model<F: Stor
             assert_eq!(state_of(&store).await, state_of(&model).await, "seed {seed}, entry {to}");
             at = to;
         }
+    }
+}
+
+/// Entries that mostly put points, a few of which meet.
+fn mostly_puts(seed: u64) -> Script {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let mut script = Script::new(1);
+    let docs = script.create(&CollectionSpec::dense(name("docs"), 2, Distance::Dot));
+    for _ in 0..60 {
+        let ids: BTreeSet<u64> = (0..rng.random_range(1..5)).map(|_| rng.random_range(0..60)).collect();
+        if rng.random_ratio(1, 8) {
+            script.push(Op::Delete {
+                collection: docs.clone(),
+                ids: ids.into_iter().map(PointId::Num).collect(),
+            });
+        } else {
+            let point = |id| Point::new(id, vec![rng.random_range(0..100) as f32, 1.0]);
+            script.upsert(&docs, ids.into_iter().map(point).collect());
+        }
+    }
+    script
+}
+
+/// Runs that a store takes at once leave what they leave one after the other, and each is answered where it ends; a
+/// store that takes one at a time is given one.
+pub async fn runs_side_by_side_leave_the_state_of_the_model<F: StoreFactory>(factory: &F) {
+    for seed in 20..20 + cases(3) {
+        let script = mostly_puts(seed);
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let (store, model) = (factory.create().await, ModelStore::default());
+        let at_once = store.capabilities().pipelining.runs > 1;
+        let mut at = Lsn::ZERO;
+        while at < script.end() {
+            let mut next = |after: Lsn| Lsn(after.0 + rng.random_range(1..=3)).min(script.end());
+            let first = next(at);
+            let apply = async |after, to| {
+                let reached = store.apply(&cx(), &script.run(after, to)).await.unwrap();
+                assert_eq!(reached, script.position(to), "seed {seed}");
+            };
+            let last = if at_once && first < script.end() {
+                let second = next(first);
+                tokio::join!(biased; apply(at, first), apply(first, second));
+                second
+            } else {
+                apply(at, first).await;
+                first
+            };
+            assert_eq!(store.position(&cx()).await.unwrap(), Some(script.position(last)));
+            model.apply(&cx(), &script.run(at, last)).await.unwrap();
+            at = last;
+        }
+        assert_eq!(state_of(&store).await, state_of(&model).await, "seed {seed}");
+    }
+}
+
+/// A run that is given up while others are under way leaves a store that takes all of them again.
+pub async fn a_run_that_is_given_up_is_taken_again_with_those_beside_it<F: StoreFactory>(factory: &F) {
+    for polls in 1..=cases(6) {
+        let (store, script) = (factory.create().await, small());
+        store.apply(&cx(), &script.run(Lsn(0), Lsn(2))).await.unwrap();
+        {
+            let runs = [script.run(Lsn(2), Lsn(4)), script.run(Lsn(4), Lsn(6))];
+            let context = cx();
+            let mut first = store.apply(&context, &runs[0]);
+            let mut second = store.apply(&context, &runs[1]);
+            let mut begins = store.capabilities().pipelining.runs > 1;
+            let mut left = polls;
+            // Both are dropped after a few polls, wherever they are then.
+            std::future::poll_fn(|task| {
+                left = left.saturating_sub(1);
+                let done = first.as_mut().poll(task).is_ready();
+                if begins && !done && left > 0 {
+                    begins = second.as_mut().poll(task).is_pending();
+                }
+                if done || left == 0 { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+        }
+        script.apply_to(&store).await;
+        assert_eq!(store.count(&cx(), &name("docs"), None).await.unwrap(), 5, "{polls} polls");
+        assert_eq!(store.position(&cx()).await.unwrap(), Some(script.position(script.end())));
     }
 }
 

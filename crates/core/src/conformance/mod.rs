@@ -52,6 +52,8 @@ macro_rules! conformance {
             an_applied_prefix_is_skipped
             a_gap_or_another_history_is_refused_and_changes_nothing
             random_histories_in_random_runs_give_the_state_of_the_model
+            runs_side_by_side_leave_the_state_of_the_model
+            a_run_that_is_given_up_is_taken_again_with_those_beside_it
             replaying_any_suffix_changes_nothing
             entries_of_a_dropped_incarnation_are_passed_over
             points_are_kept_to_the_bit

@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
 use crate::id::{Lsn, PointId};
 use crate::name::CollectionName;
+use crate::pipeline::Pipelining;
 use crate::point::Record;
 use crate::query::{Fields, Hit, ScrollPage, ScrollQuery, SearchQuery};
 use crate::score;
@@ -111,6 +112,7 @@ impl VectorStore for ModelStore {
         Capabilities {
             search: SearchCapabilities { dense: &Distance::ALL, sparse: true },
             durability: Durability::Volatile,
+            pipelining: Pipelining::NONE,
         }
     }
 

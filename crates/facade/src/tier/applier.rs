@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use mainstay_core::{BreakerState, Context, Error, ErrorKind, Lsn, Op, Position, Run, VectorStore};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -15,14 +16,12 @@ use tracing::Instrument;
 use crate::log::Log;
 use crate::sabotage::{self, Bug};
 use crate::tier::member::{Member, MemberState};
+use crate::tier::runs::{self, Answered, Runs};
 use crate::tier::snapshots::Snapshots;
 use crate::tier::{bootstrap, expected, spans, until_closing};
 
-/// Entries of one run, in bytes of the log: large enough that a store's cost per commit is shared
-/// by many writes, small enough that a run's memory does not matter.
-const RUN_BYTES: usize = 4 << 20;
-/// Points of one run, for entries that name many points in few bytes.
-const RUN_POINTS: usize = 8_192;
+/// Runs beside one that failed may take so long to end, before they are given up.
+const LET_END: Duration = Duration::from_secs(1);
 /// A store that fails in a way nobody knows is tried this often before it is quarantined.
 const INTERNAL_TRIES: u32 = 5;
 /// The first pause after a failure; it doubles up to the check interval.
@@ -333,104 +332,169 @@ impl Applier {
         }
     }
 
+    /// Why following ends now, if it does.
+    fn stop(&self) -> Option<Ended> {
+        if self.is_closing() {
+            Some(Ended::Closing)
+        } else if self.member().is_ordered_out() {
+            Some(Ended::Resettle)
+        } else if self.member().wants_reload() {
+            Some(Ended::Reload)
+        } else {
+            None
+        }
+    }
+
     /// Applies entries after `position` until something ends it.
-    async fn follow(&mut self, mut position: Position) -> Ended {
+    async fn follow(&mut self, position: Position) -> Ended {
+        let mut runs = Runs::new(self.member(), position, WRITE_TIMEOUT);
+        let ended = self.feed(position, &mut runs).await;
+        // What is given up could take effect after a newer write; a store that hangs is not waited for.
+        let _ = timeout(LET_END, runs.end_all()).await;
+        ended
+    }
+
+    /// Gives the store the runs after `position`.
+    async fn feed(&mut self, mut position: Position, runs: &mut Runs) -> Ended {
         let member = Arc::clone(self.member());
         let mut end = self.log.watch_end();
-        let mut closing = self.closing.clone();
         let mut orders = member.watch_orders();
         let mut flushed_at = Instant::now();
+        // The entries that come next, as they are read. None are read again while what came is too little to begin
+        // beside a run.
+        let mut reading: Option<BoxFuture<'static, Result<Run, Error>>> = None;
+        let mut too_little = false;
         member.set_state(if position.lsn >= *end.borrow_and_update() {
             MemberState::Live
         } else {
             MemberState::CatchingUp
         });
         loop {
-            if self.is_closing() {
-                return Ended::Closing;
-            }
-            if member.is_ordered_out() {
-                return Ended::Resettle;
-            }
-            if member.wants_reload() {
-                return Ended::Reload;
+            let stop = self.stop();
+            let flush_due = flushed_at.elapsed() >= self.pace.flush_interval;
+            if runs.is_empty() {
+                if let Some(ended) = stop {
+                    return ended;
+                }
+                too_little = false;
+                runs.continue_from(position);
             }
             let log_end = *end.borrow_and_update();
-            if position.lsn >= log_end {
+            if runs.is_empty() && position.lsn >= log_end {
                 member.set_state(MemberState::Live);
-                tokio::select! {
-                    biased;
-                    () = until_closing(&mut closing) => return Ended::Closing,
-                    changed = end.changed() => if changed.is_err() { return Ended::Closing },
-                    _ = orders.changed() => {}
-                    () = member.suspected() => if let Some(ended) = self.look_after(position).await { return ended },
-                    () = sleep(self.pace.check_interval.min(self.pace.flush_interval)) => {
-                        if let Some(ended) = self.look_after(position).await { return ended }
-                        if let Err(error) = self.flush(position).await { return Ended::Failed(error) }
-                        flushed_at = Instant::now();
-                    }
+                if let Some(ended) = self.idle(position, &mut end, &mut orders, &mut flushed_at).await {
+                    return ended;
                 }
                 continue;
             }
-            let entries = match self.log.read(position.lsn, RUN_BYTES).await {
-                Ok(entries) => entries,
-                // The log was cut past this member while it was behind: it is loaded anew.
-                Err(error) if error.kind() == ErrorKind::LogGap => return Ended::Resettle,
-                // Nothing beyond the damage is applied.
-                Err(error) => return Ended::Failed(not_the_stores_fault(error)),
-            };
-            let mut points = 0;
-            let entries = entries.into_iter().take_while(|entry| {
-                let before = points;
-                points += entry.op.points();
-                before < RUN_POINTS
-            });
-            let run = match Run::new(position, entries.collect()) {
-                Ok(run) => run,
-                Err(error) => return Ended::Failed(error),
-            };
-            if sabotage::on(Bug::CursorBeforeApply) {
-                member.set_cursor(run.end().lsn);
-            }
-            let span = spans::apply(member.name());
-            span.record("lsn", run.end().lsn.0);
-            match member.store().apply(&Context::within(WRITE_TIMEOUT), &run).instrument(span).await {
-                Ok(reached) if reached.lsn > position.lsn => {
-                    position = reached;
-                    self.progress = true;
-                    member.set_cursor(position.lsn);
-                    // Only what came during this run is missing. Writers that wait for the member from now on keep to
-                    // its pace; without that, one slower than they are would never be live again.
-                    if position.lsn >= log_end {
-                        member.set_state(MemberState::Live);
-                    }
-                }
-                Ok(reached) => {
-                    return Ended::Failed(Error::new(
-                        ErrorKind::Internal,
-                        format!(
-                            "the store answered position {} to a run that ends at {}",
-                            reached.lsn,
-                            run.end().lsn
-                        ),
-                    ));
-                }
-                // The store is not where we thought; it says where it is.
-                Err(error) if error.kind() == ErrorKind::LogGap => {
-                    return self.after_gap(position, &run, error).await;
-                }
-                Err(_) if sabotage::on(Bug::EntrySkippedOnRetry) => {
-                    position = run.end();
-                    member.set_cursor(position.lsn);
-                }
-                Err(error) => return Ended::Failed(error),
-            }
-            if flushed_at.elapsed() >= self.pace.flush_interval {
+            if runs.is_empty() && flush_due {
                 if let Err(error) = self.flush(position).await {
                     return Ended::Failed(error);
                 }
                 flushed_at = Instant::now();
             }
+            let goes_on = runs.is_empty() || stop.is_none() && !flush_due && !too_little && runs.have_room();
+            if goes_on && reading.is_none() && runs.end().lsn < log_end {
+                reading = Some(Box::pin(runs::read(Arc::clone(&self.log), runs.end(), runs.most_bytes())));
+            } else if !goes_on {
+                reading = None;
+            }
+            tokio::select! {
+                biased;
+                Some(answered) = runs.next(), if !runs.is_empty() => {
+                    if let Some(ended) = self.take(&mut position, answered).await {
+                        return ended;
+                    }
+                    too_little = false;
+                }
+                read = next_of(&mut reading), if reading.is_some() => {
+                    reading = None;
+                    match read {
+                        Ok(run) if runs.are_worth(&run) => {
+                            if sabotage::on(Bug::CursorBeforeApply) {
+                                member.set_cursor(run.end().lsn);
+                            }
+                            runs.begin(run, log_end);
+                        }
+                        // Read again when nothing is under way.
+                        _ if !runs.is_empty() => too_little = true,
+                        // Alone, any run is worth it.
+                        Ok(_) => {}
+                        // The log was cut past this member while it was behind: it is loaded anew.
+                        Err(error) if error.kind() == ErrorKind::LogGap => return Ended::Resettle,
+                        // Nothing beyond the damage is applied.
+                        Err(error) => return Ended::Failed(not_the_stores_fault(error)),
+                    }
+                }
+                changed = end.changed(), if goes_on && reading.is_none() => {
+                    if changed.is_err() {
+                        return Ended::Closing;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits, with nothing to apply, until something happens, and looks after the store meanwhile.
+    async fn idle(
+        &mut self,
+        position: Position,
+        end: &mut watch::Receiver<Lsn>,
+        orders: &mut watch::Receiver<u64>,
+        flushed_at: &mut Instant,
+    ) -> Option<Ended> {
+        let member = Arc::clone(self.member());
+        let mut closing = self.closing.clone();
+        tokio::select! {
+            biased;
+            () = until_closing(&mut closing) => Some(Ended::Closing),
+            changed = end.changed() => changed.is_err().then_some(Ended::Closing),
+            _ = orders.changed() => None,
+            () = member.suspected() => self.look_after(position).await,
+            () = sleep(self.pace.check_interval.min(self.pace.flush_interval)) => {
+                if let Some(ended) = self.look_after(position).await {
+                    return Some(ended);
+                }
+                *flushed_at = Instant::now();
+                self.flush(position).await.err().map(Ended::Failed)
+            }
+        }
+    }
+
+    /// Takes what the store answered to a run.
+    async fn take(&mut self, position: &mut Position, answered: Answered) -> Option<Ended> {
+        let Answered { run, log_end, reached } = answered;
+        let member = Arc::clone(self.member());
+        match reached {
+            Ok(reached) if reached.lsn > position.lsn => {
+                *position = reached;
+                self.progress = true;
+                member.set_cursor(position.lsn);
+                // Only what came during this run is missing. Writers that wait for the member from now on keep to
+                // its pace; without that, one slower than they are would never be live again.
+                if position.lsn >= log_end {
+                    member.set_state(MemberState::Live);
+                }
+                None
+            }
+            Ok(reached) => Some(Ended::Failed(Error::new(
+                ErrorKind::Internal,
+                format!(
+                    "the store answered position {} to a run that ends at {}",
+                    reached.lsn,
+                    run.end().lsn
+                ),
+            ))),
+            // The store is not where we thought; it says where it is.
+            Err(error) if error.kind() == ErrorKind::LogGap => {
+                Some(self.after_gap(*position, &run, error).await)
+            }
+            Err(_) if sabotage::on(Bug::EntrySkippedOnRetry) => {
+                *position = run.end();
+                member.set_cursor(position.lsn);
+                None
+            }
+            Err(error) => Some(Ended::Failed(error)),
         }
     }
 
@@ -509,6 +573,13 @@ impl Applier {
         span.record("lsn", durable.0);
         member.set_durable(durable);
         Ok(())
+    }
+}
+
+async fn next_of<T>(future: &mut Option<BoxFuture<'_, T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use mainstay_core::conformance::ModelStore;
 use mainstay_core::{
     Capabilities, CollectionInfo, CollectionName, CollectionRef, Context, Durability, Error, ErrorKind,
-    Fields, Filter, GuardOptions, Guarded, Hit, PointId, Position, Record, RestoreStep, Result, Run,
-    ScrollPage, ScrollQuery, SearchQuery, VectorStore,
+    Fields, Filter, GuardOptions, Guarded, Hit, Lsn, Pipeline, Pipelining, PointId, Position, Record,
+    RestoreStep, Result, Run, ScrollPage, ScrollQuery, SearchQuery, VectorStore,
 };
 use parking_lot::Mutex;
 use std::time::Duration;
@@ -39,6 +39,11 @@ pub(super) struct Exposed {
     door: RwLock<()>,
     search: Mutex<Search>,
     apply_takes: Mutex<Duration>,
+    apply_fails: Mutex<Option<ErrorKind>>,
+    pipelining: Mutex<Pipelining>,
+    pipeline: Mutex<Arc<Pipeline>>,
+    /// The runs that it was given, as the entries that they are from and to.
+    runs: Mutex<Vec<(Lsn, Lsn)>>,
     prepare: Mutex<(Duration, Option<ErrorKind>)>,
     calls: Mutex<Vec<&'static str>>,
 }
@@ -51,6 +56,10 @@ impl Exposed {
             door: RwLock::new(()),
             search: Mutex::default(),
             apply_takes: Mutex::default(),
+            apply_fails: Mutex::default(),
+            pipelining: Mutex::new(Pipelining::NONE),
+            pipeline: Mutex::default(),
+            runs: Mutex::default(),
             prepare: Mutex::default(),
             calls: Mutex::default(),
         })
@@ -68,6 +77,21 @@ impl Exposed {
 
     pub fn apply_takes(&self, time: Duration) {
         *self.apply_takes.lock() = time;
+    }
+
+    /// The next run fails so, once it took its time.
+    pub fn fail_next_run(&self, kind: ErrorKind) {
+        *self.apply_fails.lock() = Some(kind);
+    }
+
+    /// Takes several runs at once from now on.
+    pub fn pipeline(&self, pipelining: Pipelining) {
+        *self.pipelining.lock() = pipelining;
+    }
+
+    /// The runs so far: after which entry each began, and where it ended.
+    pub fn runs(&self) -> Vec<(u64, u64)> {
+        self.runs.lock().iter().map(|(after, end)| (after.0, end.0)).collect()
     }
 
     /// Before a snapshot the store is busy for so long, and this may come of it.
@@ -118,7 +142,8 @@ impl Exposed {
 #[async_trait]
 impl VectorStore for Exposed {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { durability: self.durability, ..self.model.capabilities() }
+        let (durability, pipelining) = (self.durability, *self.pipelining.lock());
+        Capabilities { durability, pipelining, ..self.model.capabilities() }
     }
 
     async fn position(&self, cx: &Context) -> Result<Option<Position>> {
@@ -127,12 +152,28 @@ impl VectorStore for Exposed {
     }
 
     async fn apply(&self, cx: &Context, run: &Run) -> Result<Position> {
+        self.runs.lock().push((run.after().lsn, run.end().lsn));
+        let place = {
+            let mut pipeline = self.pipeline.lock();
+            if pipeline.is_broken() && pipeline.is_empty() {
+                *pipeline = Arc::default();
+            }
+            pipeline.enter(run.after().lsn, run.end())
+        };
         let takes = *self.apply_takes.lock();
         if !takes.is_zero() {
             tokio::time::sleep(takes).await;
         }
+        let failure = self.apply_fails.lock().take().map(|kind| Error::new(kind, "the run failed"));
+        if let Some(error) = failure {
+            place.fail(&error);
+            return Err(error);
+        }
+        place.turn().await?;
         let _open = self.door.read().await;
-        self.model.apply(cx, run).await
+        let reached = self.model.apply(cx, run).await.inspect_err(|error| place.fail(error))?;
+        place.leave(run.end().lsn);
+        Ok(reached)
     }
 
     async fn flush(&self, cx: &Context) -> Result<Option<Position>> {

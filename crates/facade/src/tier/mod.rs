@@ -7,6 +7,7 @@
 //! | `write` | check, append, wait for a cursor |
 //! | `read` | ask the active member, then the next |
 //! | `applier` | the task that moves a member's cursor |
+//! | `runs` | what a store is applying, in the order of the log |
 //! | `events` | what happened, as it happens |
 //! | `health` | how well the tier and its components are: plain decisions |
 //! | `counts` | what is counted for metrics |
@@ -54,6 +55,7 @@ mod retry;
 #[cfg(feature = "memory")]
 mod room_tests;
 pub(crate) mod route;
+mod runs;
 mod shadow;
 #[cfg(test)]
 mod slow_log;
