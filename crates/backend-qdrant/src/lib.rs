@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `store` | the [`VectorStore`](mainstay_core::VectorStore): what is exact about it, whichever engine is below |
 //! | `session` | what a store knows about its place: the control document, what is in doubt |
+//! | `apply` | runs, alone or beside each other |
 //! | `changes` | a run of entries folded into one change per point |
 //! | `adopt` | collections that Mainstay did not create |
 //! | `control` | the document that holds the position and the collections |
@@ -21,11 +22,15 @@
 //! that died may have written points that are newer than the position, so up to there the versions of the points that an
 //! entry touches are looked at before it is applied. Thus Qdrant needs no index on versions.
 //!
+//! A server is given several runs at once, as long as each only puts points that no other under way puts. Their points
+//! may be there in any order, and below the ceiling; the position passes the runs in theirs.
+//!
 //! A write whose outcome is unknown may take effect late, after newer ones. Its entries are *held*: the
 //! stored position stays before them, and after a grace time they are applied again, which changes only
 //! points that are older than the entry.
 
 mod adopt;
+mod apply;
 mod changes;
 mod control;
 mod engine;

@@ -1,12 +1,15 @@
 //! What a store knows about its place: the control document, what may be newer, and what is in doubt.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use mainstay_core::pipeline::Place;
+use mainstay_core::store::with_deadline;
 use mainstay_core::{
-    CollectionName, CollectionSpec, Context, Entry, Error, ErrorKind, Lsn, Op, PointId, Position, Result,
-    StoreId,
+    CollectionName, CollectionSpec, Context, Entry, Error, ErrorKind, Lsn, Op, Pipeline, PointId, Position,
+    Result, StoreId,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -61,6 +64,35 @@ pub struct Session {
     pub restoring: bool,
     /// Entries that are being written; still there afterwards if the write was given up half-way.
     writing: Vec<Arc<Entry>>,
+    /// The order of the runs that are being written side by side.
+    pipeline: Arc<Pipeline>,
+    /// Those runs. Their points may be newer than the position.
+    under_way: VecDeque<UnderWay>,
+}
+
+/// A run that is being written beside others.
+struct UnderWay {
+    end: Position,
+    entries: Vec<Arc<Entry>>,
+    /// The points that it puts, by the incarnation of their collection.
+    ids: HashSet<(Lsn, PointId)>,
+    written: Arc<AtomicBool>,
+}
+
+/// The part of a run that is written without the session.
+pub struct Part {
+    /// What to write.
+    pub changes: Vec<Changes>,
+    /// Where it stands among the others.
+    pub place: Place,
+    written: Arc<AtomicBool>,
+}
+
+impl Part {
+    /// Everything is written.
+    pub fn written(&self) {
+        self.written.store(true, Ordering::Release);
+    }
 }
 
 impl Session {
@@ -90,12 +122,38 @@ impl Session {
             held: None,
             restoring: false,
             writing: Vec::new(),
+            pipeline: Arc::default(),
+            under_way: VecDeque::new(),
         })
     }
 
-    /// Whether the last write was given up half-way or failed with an unknown outcome.
+    /// Whether a write was given up half-way or failed with an unknown outcome.
     pub fn is_in_doubt(&self) -> bool {
-        !self.writing.is_empty()
+        !self.writing.is_empty() || self.pipeline.is_broken()
+    }
+
+    /// The order of the runs that are written side by side.
+    pub fn pipeline(&self) -> &Arc<Pipeline> {
+        &self.pipeline
+    }
+
+    /// Ends the runs under way, before the place of the store is read anew.
+    ///
+    /// # Errors
+    /// `Timeout` if they do not hear of it in time.
+    pub async fn end_runs(&self, cx: &Context) -> Result<()> {
+        let text = "the Qdrant store is looked at again; the run is repeated";
+        self.pipeline.break_off(&Error::new(ErrorKind::Unavailable, text));
+        let emptied = async {
+            self.pipeline.emptied().await;
+            Ok(())
+        };
+        with_deadline(cx, emptied).await
+    }
+
+    /// The position that the next run continues: where the runs under way end.
+    pub fn end(&self) -> Option<Position> {
+        self.pipeline.end().or(self.position)
     }
 
     /// The same store read anew, after something happened: what was being written stays in doubt until a late
@@ -115,7 +173,7 @@ impl Session {
             (fresh.position, fresh.witness) = (Some(witness.at), Some(witness.clone()));
         }
         let until = Instant::now() + grace;
-        let doubtful = !self.writing.is_empty();
+        let doubtful = !self.writing.is_empty() || !self.under_way.is_empty();
         if fresh.position.is_some() && (doubtful || self.held.is_some()) {
             // Whatever is in doubt lies after the stored position, because a held position is not moved on;
             // the tier applies it again now, and the held entries once more later.
@@ -160,7 +218,8 @@ impl Session {
     /// The ceiling for a document, with room for so many entries after the position.
     fn ceiling(&self, room: u64) -> Lsn {
         let reached = self.position.map_or(Lsn::ZERO, |position| position.lsn);
-        let with_room = Lsn(reached.0.saturating_add(room));
+        let written = self.under_way.back().map_or(reached, |run| run.end.lsn);
+        let with_room = Lsn(reached.0.saturating_add(room)).max(written);
         // Only a store that holds nothing newer than its position is known to stay below a lower one.
         if self.held.is_none() && self.newest <= reached {
             with_room
@@ -295,6 +354,69 @@ impl Session {
         Ok(refused)
     }
 
+    /// Begins a run that is written beside those under way: whole points that none of them writes, and that are not in
+    /// the store in a newer version. `None` for any other run.
+    ///
+    /// # Errors
+    /// Whatever the engine runs into; nothing has begun then.
+    pub async fn begin_beside(
+        &mut self,
+        cx: &Context,
+        engine: &dyn Engine,
+        after: Position,
+        entries: &[Arc<Entry>],
+    ) -> Result<Option<Part>> {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(None) };
+        if !self.may_lag(entries) || first.lsn <= self.newest {
+            return Ok(None);
+        }
+        let mut changes: BTreeMap<&CollectionName, Changes> = BTreeMap::new();
+        let mut ids = HashSet::new();
+        for entry in entries {
+            let Op::Upsert { collection, .. } = &entry.op else { return Ok(None) };
+            let Some(known) = self.control.meant(collection) else { continue };
+            let of_it =
+                changes.entry(&collection.name).or_insert_with(|| Changes::new(Arc::clone(known), None));
+            if of_it.take(entry).is_err() {
+                return Ok(None);
+            }
+            ids.extend(entry.op.ids().map(|id| (known.incarnation, id)));
+        }
+        if self.under_way.iter().any(|run| !run.ids.is_disjoint(&ids)) {
+            return Ok(None);
+        }
+        let changes = changes.into_values().collect();
+        self.raise_ceiling(cx, engine, entries).await?;
+        let end = Position { log: after.log, lsn: last.lsn, hash: last.hash };
+        let (place, written) = (self.pipeline.enter(after.lsn, end), Arc::<AtomicBool>::default());
+        let under_way = UnderWay { end, entries: entries.to_vec(), ids, written: Arc::clone(&written) };
+        self.under_way.push_back(under_way);
+        Ok(Some(Part { changes, place, written }))
+    }
+
+    /// Moves the position over the first runs under way that are written. Answers where it is then.
+    ///
+    /// # Errors
+    /// `Unavailable` if the store is another one than before, and whatever the engine runs into.
+    pub async fn pass_written(&mut self, cx: &Context, engine: &dyn Engine) -> Result<Option<Position>> {
+        let written = self.under_way.iter().take_while(|run| run.written.load(Ordering::Acquire)).count();
+        // The data is there; but is it the store that we think it is?
+        self.prove(cx, engine).await?;
+        let Some(last) = written.checked_sub(1).and_then(|last| self.under_way.get(last)) else {
+            return Ok(self.position);
+        };
+        self.position = Some(last.end);
+        if self.is_due() {
+            self.save(cx, engine).await?;
+        } else {
+            let entries: Vec<_> =
+                self.under_way.iter().take(written).flat_map(|run| run.entries.iter().cloned()).collect();
+            self.vouch(&entries);
+        }
+        self.under_way.drain(..written);
+        Ok(self.position)
+    }
+
     /// The entries are written and their outcome is known.
     pub fn settle(&mut self) {
         self.writing.clear();
@@ -305,6 +427,7 @@ impl Session {
         self.held = None;
         self.witness = None;
         self.writing.clear();
+        self.under_way.clear();
     }
 
     fn hold<'a>(&mut self, entries: impl Iterator<Item = &'a Arc<Entry>>) {

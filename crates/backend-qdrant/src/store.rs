@@ -26,6 +26,10 @@ type Catalog = BTreeMap<CollectionName, Arc<Known>>;
 /// Points that one request of a scan asks for.
 pub(crate) const SCAN_PAGE: usize = 1_000;
 
+/// A server of two cores and the conversion of the points keep each other busy with this many; a quarter of a megabyte
+/// is some hundred points of usual vectors, which cost a server more than the request does.
+const PIPELINING: Pipelining = Pipelining { runs: 4, least_bytes: 256 << 10 };
+
 /// Beyond so many hits of one score, which of them come is left to Qdrant.
 const MOST_TIED: usize = 200_000;
 
@@ -34,6 +38,8 @@ pub struct QdrantStore {
     pub(crate) engine: Arc<dyn Engine>,
     /// `None` until the place of the store was read.
     session: Mutex<Option<Session>>,
+    /// Whoever has it is the next run: runs begin one after the other.
+    pub(crate) next_run: Mutex<()>,
     catalog: RwLock<Option<Arc<Catalog>>>,
     /// Something happened that the place of the store has to be read anew for.
     suspect: AtomicBool,
@@ -48,6 +54,7 @@ impl QdrantStore {
         Self {
             engine,
             session: Mutex::new(None),
+            next_run: Mutex::new(()),
             catalog: RwLock::new(None),
             suspect: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -89,13 +96,19 @@ impl QdrantStore {
     }
 
     /// The place of the store, read anew if it is in doubt.
-    async fn session(&self, cx: &Context) -> Result<MutexGuard<'_, Option<Session>>> {
+    pub(crate) async fn session(&self, cx: &Context) -> Result<MutexGuard<'_, Option<Session>>> {
         self.open_or_closed()?;
-        let mut session = with_deadline(cx, async { Ok(self.session.lock().await) }).await?;
+        let mut session = self.known_session(cx).await?;
         let suspect = self.suspect.swap(false, Ordering::Relaxed);
         let fresh = match &*session {
             Some(known) if !suspect && !known.is_in_doubt() => None,
-            Some(known) => Some(known.reopen(cx, &*self.engine, self.grace).await),
+            Some(known) => Some(
+                async {
+                    known.end_runs(cx).await?;
+                    known.reopen(cx, &*self.engine, self.grace).await
+                }
+                .await,
+            ),
             None => Some(Session::open(cx, &*self.engine).await),
         };
         match fresh {
@@ -112,7 +125,12 @@ impl QdrantStore {
         Ok(session)
     }
 
-    fn show(&self, session: &Session) {
+    /// The place of the store as it was read, in doubt or not.
+    pub(crate) async fn known_session(&self, cx: &Context) -> Result<MutexGuard<'_, Option<Session>>> {
+        with_deadline(cx, async { Ok(self.session.lock().await) }).await
+    }
+
+    pub(crate) fn show(&self, session: &Session) {
         *self.catalog.write() = Some(Arc::new(session.control.collections.clone()));
     }
 
@@ -207,42 +225,6 @@ impl QdrantStore {
         Ok(Some(Filter::all([Condition::HasId(ids)])))
     }
 
-    async fn apply_run(&self, cx: &Context, run: &Run) -> Result<Position> {
-        let engine = &*self.engine;
-        let mut guard = self.session(cx).await?;
-        let Some(session) = guard.as_mut() else { return Err(closed()) };
-        if session.restoring {
-            return Err(Error::new(ErrorKind::LogGap, "the store is being loaded"));
-        }
-        session.recheck(cx, engine).await?;
-        let entries = run.remaining(session.position.as_ref())?;
-        let before = session.position.unwrap_or(Position::start(run.after().log));
-        if entries.is_empty() {
-            return Ok(before);
-        }
-        let may_lag = session.may_lag(entries);
-        if !may_lag && session.lags() {
-            session.prove(cx, engine).await?;
-            session.save(cx, engine).await?;
-        }
-        let refused = session.apply(cx, engine, before, entries).await?;
-        if engine.is_durable() {
-            // The data is there; but is it the store that we think it is?
-            session.prove(cx, engine).await?;
-            if may_lag && refused.is_none() && !session.is_due() {
-                session.vouch(entries);
-            } else if session.position.is_some() {
-                session.save(cx, engine).await?;
-            }
-        }
-        session.settle();
-        self.show(session);
-        match refused {
-            Some(error) => Err(error),
-            None => Ok(session.position.unwrap_or(before)),
-        }
-    }
-
     async fn restore_step(&self, cx: &Context, step: RestoreStep<'_>) -> Result<()> {
         let engine = &*self.engine;
         let mut guard = self.session(cx).await?;
@@ -304,7 +286,8 @@ impl VectorStore for QdrantStore {
         Capabilities {
             search: SearchCapabilities { dense: &Distance::ALL, sparse: true },
             durability: Durability::OnFlush,
-            pipelining: Pipelining::NONE,
+            // What is not durable at once has to be flushed in the order of the log.
+            pipelining: if self.engine.is_durable() { PIPELINING } else { Pipelining::NONE },
         }
     }
 
@@ -316,7 +299,12 @@ impl VectorStore for QdrantStore {
         }
         if !session.is_current(cx, &*self.engine).await? {
             tracing::warn!("the Qdrant store was changed underneath; its position is read anew");
-            let fresh = Session::open(cx, &*self.engine).await?;
+            let fresh = if session.pipeline().is_empty() {
+                Session::open(cx, &*self.engine).await?
+            } else {
+                session.end_runs(cx).await?;
+                session.reopen(cx, &*self.engine, self.grace).await?
+            };
             self.show(&fresh);
             *session = fresh;
         }

@@ -36,6 +36,20 @@ impl Fixture {
         self.script.upsert(&self.docs, vec![Point::new(id, vec![lsn, 1.0])]);
     }
 
+    /// Begins the entries up to this one beside those under way.
+    async fn begin_beside(&mut self, to: Lsn) -> Result<Option<Part>> {
+        let after = self.session.end().map_or(Lsn::ZERO, |position| position.lsn);
+        let (run, after) = (self.script.run(after, to), self.script.position(after));
+        self.session.begin_beside(&self.cx, &self.engine, after, run.entries()).await
+    }
+
+    async fn write(&self, part: &mut Part) {
+        for changes in std::mem::take(&mut part.changes) {
+            changes.write(&self.cx, &self.engine).await.unwrap();
+        }
+        part.written();
+    }
+
     /// Applies the entries up to this one.
     async fn apply(&mut self, to: Lsn) -> Result<()> {
         let from = self.session.position.map_or(Lsn::ZERO, |position| position.lsn);
@@ -126,4 +140,55 @@ async fn a_ceiling_above_entries_that_are_not_here_yet_stays() {
     on.apply(Lsn(3)).await.unwrap();
     on.session.save_at_rest(&on.cx, &on.engine).await.unwrap();
     assert_eq!(on.control().await.ceiling, ceiling, "points may be as new as that");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_position_passes_runs_in_their_order_however_they_are_written() {
+    let mut on = Fixture::new().await;
+    on.apply(Lsn(1)).await.unwrap();
+    on.session.settle();
+    (1..=3).for_each(|id| on.put(id));
+    let mut first = on.begin_beside(Lsn(2)).await.unwrap().unwrap();
+    let mut second = on.begin_beside(Lsn(3)).await.unwrap().unwrap();
+    let mut third = on.begin_beside(Lsn(4)).await.unwrap().unwrap();
+    on.write(&mut third).await;
+    assert_eq!(on.session.pass_written(&on.cx, &on.engine).await.unwrap(), Some(on.script.position(Lsn(1))));
+    on.write(&mut first).await;
+    assert_eq!(on.session.pass_written(&on.cx, &on.engine).await.unwrap(), Some(on.script.position(Lsn(2))));
+    on.write(&mut second).await;
+    assert_eq!(on.session.pass_written(&on.cx, &on.engine).await.unwrap(), Some(on.script.position(Lsn(4))));
+    assert!(!on.session.is_in_doubt());
+    for (part, lsn) in [(first, 2), (second, 4), (third, 4)] {
+        part.place.leave(Lsn(lsn));
+    }
+    assert!(on.session.pipeline().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_depends_on_one_under_way_is_not_begun_beside_it() {
+    let mut on = Fixture::new().await;
+    assert!(on.begin_beside(Lsn(1)).await.unwrap().is_none(), "it creates a collection");
+    on.apply(Lsn(1)).await.unwrap();
+    [7, 8, 7].into_iter().for_each(|id| on.put(id));
+    let first = on.begin_beside(Lsn(2)).await.unwrap().unwrap();
+    let second = on.begin_beside(Lsn(3)).await.unwrap().unwrap();
+    assert!(on.begin_beside(Lsn(4)).await.unwrap().is_none(), "it puts a point that is being put");
+    drop((first, second));
+    assert!(on.session.is_in_doubt(), "nobody knows what they wrote");
+    on.session = on.session.reopen(&on.cx, &on.engine, Duration::from_secs(60)).await.unwrap();
+    assert!(on.begin_beside(Lsn(2)).await.unwrap().is_none(), "points may be newer");
+    on.apply(Lsn(4)).await.unwrap();
+    assert_eq!((on.version(7).await, on.version(8).await), (Some(Lsn(4)), Some(Lsn(3))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ceiling_stays_above_what_is_being_written() {
+    let mut on = Fixture::new().await;
+    on.apply(Lsn(1)).await.unwrap();
+    (1..=3).for_each(|id| on.put(id));
+    let parts = [on.begin_beside(Lsn(2)).await.unwrap(), on.begin_beside(Lsn(4)).await.unwrap()];
+    assert!(parts.iter().all(Option::is_some) && on.control().await.ceiling >= Lsn(4));
+    on.session.save_at_rest(&on.cx, &on.engine).await.unwrap();
+    let control = on.control().await;
+    assert_eq!((control.position.map(|position| position.lsn), control.ceiling), (Some(Lsn(1)), Lsn(4)));
 }

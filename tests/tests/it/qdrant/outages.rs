@@ -1,10 +1,15 @@
 //! A tier whose primary is a server, and everything that may happen to it.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mainstay::{Config, Tier};
-use mainstay_cli::drill::{Fault, Load, LoadOptions, LoadReport, LoseServer, at_random, verify_late};
+use mainstay::{Config, Effect, Tier};
+use mainstay_cli::drill::{
+    Expected, Fault, Load, LoadOptions, LoadReport, LoseServer, at_random, verify_late,
+};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 
 use crate::tier::{DIMENSION, PATIENCE, docs, docs_spec, point};
 
@@ -95,5 +100,46 @@ async fn fifty_tasks_and_faults_at_random_leave_every_promise_kept() {
         drill.round(&tier, fault).await.unwrap_or_else(|error| panic!("{}: {error}", fault.as_str()));
     }
     assert_promises(&tier, load).await;
+    tier.close().await.unwrap();
+}
+
+/// Upserts that are large enough to be written side by side, some of which put the same points, until told to stop.
+/// Answers how many were acked.
+async fn import(tier: &Tier, writer: u64, stop: &AtomicBool) -> u64 {
+    let mut rng = SmallRng::seed_from_u64(writer);
+    let mut acked = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let first = rng.random_range(0..8) * 75;
+        let content = format!("{writer} {acked} {}", "x".repeat(2_000));
+        let points = (first..first + 150).map(|id| point(id, &content)).collect();
+        match tier.upsert(&docs(), points).await {
+            Ok(_) => acked += 1,
+            // Its entry is in the log, and is applied later.
+            Err(error) => assert_eq!(error.effect(), Effect::Unknown, "{error}"),
+        }
+    }
+    acked
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_upserts_side_by_side_lose_nothing_to_any_fault() {
+    let directory = tempfile::tempdir().unwrap();
+    let (drill, tier) = start(directory.path()).await;
+    let mut drill = drill.lasting(Duration::from_millis(500), PATIENCE);
+    let stop = AtomicBool::new(false);
+    let faults = async {
+        for fault in Fault::ALL {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            drill.round(&tier, fault).await.unwrap_or_else(|error| panic!("{}: {error}", fault.as_str()));
+        }
+        stop.store(true, Ordering::Relaxed);
+    };
+    let [first, second, third, fourth] = [1, 2, 3, 4].map(|writer| import(&tier, writer, &stop));
+    let ((), a, b, c, d) = tokio::join!(faults, first, second, third, fourth);
+    assert!([a, b, c, d].iter().all(|acked| *acked > 0), "{a} {b} {c} {d}");
+    tier.wait_caught_up(PATIENCE).await.unwrap();
+    // The standby takes one run after the other: what it holds is what the log says.
+    let verdict = verify_late(&tier, &docs(), &Expected::default(), PATIENCE).await.unwrap();
+    assert!(verdict.equal, "{verdict:?}");
     tier.close().await.unwrap();
 }
