@@ -16,7 +16,7 @@ use tracing::Instrument;
 use crate::log::Log;
 use crate::sabotage::{self, Bug};
 use crate::tier::member::{Member, MemberState};
-use crate::tier::runs::{self, Answered, Runs};
+use crate::tier::runs::{self, Answered, Mark, Runs};
 use crate::tier::snapshots::Snapshots;
 use crate::tier::{bootstrap, expected, spans, until_closing};
 
@@ -364,6 +364,7 @@ impl Applier {
         // beside a run.
         let mut reading: Option<BoxFuture<'static, Result<Run, Error>>> = None;
         let mut too_little = false;
+        let mut mark = Mark::at(*end.borrow_and_update());
         member.set_state(if position.lsn >= *end.borrow_and_update() {
             MemberState::Live
         } else {
@@ -402,7 +403,7 @@ impl Applier {
             tokio::select! {
                 biased;
                 Some(answered) = runs.next(), if !runs.is_empty() => {
-                    if let Some(ended) = self.take(&mut position, answered).await {
+                    if let Some(ended) = self.take(&mut position, &mut mark, answered).await {
                         return ended;
                     }
                     too_little = false;
@@ -414,7 +415,7 @@ impl Applier {
                             if sabotage::on(Bug::CursorBeforeApply) {
                                 member.set_cursor(run.end().lsn);
                             }
-                            runs.begin(run, log_end);
+                            runs.begin(run);
                         }
                         // Read again when nothing is under way.
                         _ if !runs.is_empty() => too_little = true,
@@ -462,17 +463,17 @@ impl Applier {
     }
 
     /// Takes what the store answered to a run.
-    async fn take(&mut self, position: &mut Position, answered: Answered) -> Option<Ended> {
-        let Answered { run, log_end, reached } = answered;
+    async fn take(&mut self, position: &mut Position, mark: &mut Mark, answered: Answered) -> Option<Ended> {
+        let Answered { run, reached } = answered;
         let member = Arc::clone(self.member());
         match reached {
             Ok(reached) if reached.lsn > position.lsn => {
                 *position = reached;
                 self.progress = true;
                 member.set_cursor(position.lsn);
-                // Only what came during this run is missing. Writers that wait for the member from now on keep to
-                // its pace; without that, one slower than they are would never be live again.
-                if position.lsn >= log_end {
+                // Only what came lately is missing. Writers that wait for the member from now on keep to its pace;
+                // without that, one slower than they are would never be live again.
+                if mark.pass(&run, position.lsn, self.log.bounds().last) {
                     member.set_state(MemberState::Live);
                 }
                 None

@@ -36,12 +36,39 @@ pub async fn read(log: Arc<dyn Log>, after: Position, most_bytes: usize) -> Resu
         .map_err(|error| Error::new(ErrorKind::Internal, "the log has a gap").with_source(error))
 }
 
+/// Where the log ended at a moment, and how much of it was applied since.
+pub struct Mark {
+    log_end: Lsn,
+    bytes: usize,
+}
+
+impl Mark {
+    /// The log ends here now.
+    pub fn at(log_end: Lsn) -> Self {
+        Self { log_end, bytes: 0 }
+    }
+
+    /// A run was applied, and the log ends at `log_end` now. Answers whether the store lacks no more than what came
+    /// while it applied about as much as runs under way bring: what was in the log at the mark took no more than that.
+    pub fn pass(&mut self, run: &Run, reached: Lsn, log_end: Lsn) -> bool {
+        let is_near = self.bytes < RUN_BYTES;
+        self.bytes += size_of(run);
+        if reached < self.log_end {
+            return false;
+        }
+        *self = Self::at(log_end);
+        is_near
+    }
+}
+
+fn size_of(run: &Run) -> usize {
+    run.entries().iter().map(|entry| entry.size_bytes).sum()
+}
+
 /// A run that its store answered.
 pub struct Answered {
     /// The run.
     pub run: Run,
-    /// Where the log ended when it began.
-    pub log_end: Lsn,
     /// The position that the store answered.
     pub reached: Result<Position>,
 }
@@ -99,19 +126,18 @@ impl Runs {
 
     /// Whether a run brings enough to begin now, and is not better added to the next one.
     pub fn are_worth(&self, run: &Run) -> bool {
-        let bytes = || run.entries().iter().map(|entry| entry.size_bytes).sum::<usize>();
-        self.is_empty() || bytes() >= self.pipelining.least_bytes
+        self.is_empty() || size_of(run) >= self.pipelining.least_bytes
     }
 
     /// Begins a run that continues [`end`](Self::end).
-    pub fn begin(&mut self, run: Run, log_end: Lsn) {
+    pub fn begin(&mut self, run: Run) {
         self.end = run.end();
         let (member, timeout) = (Arc::clone(&self.member), self.timeout);
         let span = spans::apply(member.name());
         span.record("lsn", run.end().lsn.0);
         let applied = async move {
             let reached = member.store().apply(&Context::within(timeout), &run).await;
-            Answered { run, log_end, reached }
+            Answered { run, reached }
         };
         self.under_way.push_back(Box::pin(applied.instrument(span)));
     }
@@ -203,5 +229,29 @@ mod tests {
         assert_eq!(began.elapsed(), SECOND - TENTH, "what began at 2 tenths has ended");
         assert_eq!(store.runs(), [(0, 1), (1, 2), (2, 3), (3, 4)]);
         assert_eq!(tier.status().members[0].cursor, Lsn(4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_keeps_up_is_live_although_no_run_brings_all_that_waits() {
+        let (tier, store) = over(Pipelining { runs: 8, least_bytes: 1 }, Ack::Journal).await;
+        store.fail_next_run(ErrorKind::Unavailable);
+        let text = "x".repeat(300 << 10);
+        let write =
+            async |id| tier.upsert(&docs(), vec![point(id, 1.0).with_text(text.clone())]).await.unwrap();
+        for id in 0..12 {
+            write(id).await;
+        }
+        let writes = async {
+            for id in 12..112 {
+                sleep(TENTH * 2).await;
+                write(id).await;
+            }
+        };
+        let caught_up = async {
+            sleep(SECOND).await;
+            tier.wait_caught_up(SECOND * 15).await
+        };
+        let (caught_up, ()) = tokio::join!(caught_up, writes);
+        caught_up.unwrap();
     }
 }
