@@ -1,5 +1,6 @@
 //! Points: what a collection holds.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::id::{Lsn, PointId};
@@ -128,6 +129,20 @@ impl Point {
             })
             .sum();
         32 + vectors + payload_bytes(&self.payload) + self.text.as_ref().map_or(0, String::len)
+    }
+}
+
+/// Numbers as formats and protocols hold them: four bytes each, the lowest first. Copied only where the processor holds
+/// them in another order.
+///
+/// ```
+/// assert_eq!(*mainstay_core::point::le_bytes(&[1.0]), [0, 0, 0x80, 0x3f]);
+/// ```
+pub fn le_bytes(values: &[f32]) -> Cow<'_, [u8]> {
+    if cfg!(target_endian = "little") {
+        Cow::Borrowed(bytemuck::cast_slice(values))
+    } else {
+        Cow::Owned(values.iter().flat_map(|value| value.to_le_bytes()).collect())
     }
 }
 

@@ -7,9 +7,11 @@
 //! The hash is BLAKE3 over everything before it, and is the entry's hash in positions and in the entry
 //! after it. The body is postcard; payloads are JSON text in it, vectors little-endian f32.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use mainstay_core::point::le_bytes;
 use mainstay_core::{
     CollectionName, CollectionRef, CollectionSpec, Distance, Entry, EntryHash, Error, ErrorKind, Lsn, Op,
     Payload, PayloadIndex, PayloadPatch, Point, PointId, Result, SparseVector, StoreId, Vector, VectorName,
@@ -107,20 +109,21 @@ fn unencodable(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::new(ErrorKind::Internal, "an entry could not be encoded").with_source(error)
 }
 
+/// An operation; what is large in it stays where it is, in the operation or in the encoded bytes.
 #[derive(Serialize, Deserialize)]
-enum WireOp {
+enum WireOp<'a> {
     Create(WireSpec),
-    Drop(WireRef),
-    Upsert(WireRef, Vec<WirePoint>),
-    Delete(WireRef, Vec<WireId>),
-    Patch(WireRef, Vec<WireId>, WirePatch),
+    Drop(WireRef<'a>),
+    Upsert(#[serde(borrow)] WireRef<'a>, #[serde(borrow)] Vec<WirePoint<'a>>),
+    Delete(WireRef<'a>, Vec<WireId>),
+    Patch(WireRef<'a>, Vec<WireId>, WirePatch),
     /// The spec, and the id of the store that holds the points.
     Adopt(WireSpec, u128),
 }
 
 #[derive(Serialize, Deserialize)]
-struct WireRef {
-    name: String,
+struct WireRef<'a> {
+    name: &'a str,
     incarnation: u64,
 }
 
@@ -144,18 +147,20 @@ enum WireVectorSpec {
 }
 
 #[derive(Serialize, Deserialize)]
-struct WirePoint {
+struct WirePoint<'a> {
     id: WireId,
-    vectors: Vec<(String, WireVector)>,
+    #[serde(borrow)]
+    vectors: Vec<(&'a str, WireVector<'a>)>,
     /// JSON text; empty stands for no payload.
-    payload: String,
-    text: Option<String>,
+    #[serde(borrow)]
+    payload: Cow<'a, str>,
+    text: Option<&'a str>,
 }
 
 #[derive(Serialize, Deserialize)]
-enum WireVector {
-    Dense(#[serde(with = "serde_bytes")] Vec<u8>),
-    Sparse(Vec<u32>, #[serde(with = "serde_bytes")] Vec<u8>),
+enum WireVector<'a> {
+    Dense(#[serde(borrow, with = "serde_bytes")] Cow<'a, [u8]>),
+    Sparse(Cow<'a, [u32]>, #[serde(borrow, with = "serde_bytes")] Cow<'a, [u8]>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -165,8 +170,8 @@ enum WirePatch {
     Overwrite(String),
 }
 
-impl WireOp {
-    fn of(op: &Op) -> Result<Self> {
+impl<'a> WireOp<'a> {
+    fn of(op: &'a Op) -> Result<Self> {
         Ok(match op {
             Op::CreateCollection(spec) => Self::Create(WireSpec::of(spec)),
             Op::AdoptCollection { spec, store } => Self::Adopt(WireSpec::of(spec), store.0.as_u128()),
@@ -228,13 +233,13 @@ impl From<WireId> for PointId {
     }
 }
 
-impl WireRef {
-    fn of(collection: &CollectionRef) -> Self {
-        Self { name: collection.name.as_str().to_owned(), incarnation: collection.incarnation.0 }
+impl<'a> WireRef<'a> {
+    fn of(collection: &'a CollectionRef) -> Self {
+        Self { name: collection.name.as_str(), incarnation: collection.incarnation.0 }
     }
 
     fn into_ref(self) -> Result<CollectionRef> {
-        Ok(CollectionRef { name: CollectionName::new(&self.name)?, incarnation: Lsn(self.incarnation) })
+        Ok(CollectionRef { name: CollectionName::new(self.name)?, incarnation: Lsn(self.incarnation) })
     }
 }
 
@@ -286,15 +291,14 @@ impl WireSpec {
     }
 }
 
-impl WirePoint {
-    fn of(point: &Point) -> Result<Self> {
-        let vectors =
-            point.vectors.iter().map(|(name, vector)| (name.as_str().to_owned(), WireVector::of(vector)));
+impl<'a> WirePoint<'a> {
+    fn of(point: &'a Point) -> Result<Self> {
+        let vectors = point.vectors.iter().map(|(name, vector)| (name.as_str(), WireVector::of(vector)));
         Ok(Self {
             id: point.id.into(),
             vectors: vectors.collect(),
-            payload: payload_text(&point.payload)?,
-            text: point.text.clone(),
+            payload: payload_text(&point.payload)?.into(),
+            text: point.text.as_deref(),
         })
     }
 
@@ -303,10 +307,10 @@ impl WirePoint {
         Ok(Point {
             id: self.id.into(),
             vectors: vectors
-                .map(|(n, v)| Ok((VectorName::new(&n)?, v.into_vector())))
+                .map(|(n, v)| Ok((VectorName::new(n)?, v.into_vector())))
                 .collect::<Result<_>>()?,
             payload: payload_of(&self.payload)?,
-            text: self.text,
+            text: self.text.map(str::to_owned),
         })
     }
 }
@@ -323,21 +327,15 @@ fn payload_of(text: &str) -> Result<Payload> {
         .map_err(|error| Error::new(ErrorKind::Corrupt, format!("its payload: {error}")))
 }
 
-fn f32_bytes(values: &[f32]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(size_of_val(values));
-    values.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
-    bytes
-}
-
 fn f32_values(bytes: &[u8]) -> Vec<f32> {
     bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
-impl WireVector {
-    fn of(vector: &Vector) -> Self {
+impl<'a> WireVector<'a> {
+    fn of(vector: &'a Vector) -> Self {
         match vector {
-            Vector::Dense(values) => Self::Dense(f32_bytes(values)),
-            Vector::Sparse(sparse) => Self::Sparse(sparse.indices.clone(), f32_bytes(&sparse.values)),
+            Vector::Dense(values) => Self::Dense(le_bytes(values)),
+            Vector::Sparse(sparse) => Self::Sparse(Cow::Borrowed(&sparse.indices), le_bytes(&sparse.values)),
         }
     }
 
@@ -345,7 +343,7 @@ impl WireVector {
         match self {
             Self::Dense(bytes) => Vector::Dense(f32_values(&bytes)),
             Self::Sparse(indices, bytes) => {
-                Vector::Sparse(SparseVector { indices, values: f32_values(&bytes) })
+                Vector::Sparse(SparseVector { indices: indices.into_owned(), values: f32_values(&bytes) })
             }
         }
     }

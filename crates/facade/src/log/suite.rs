@@ -233,6 +233,38 @@ fn arbitrary_op() -> impl Strategy<Value = Op> {
     ]
 }
 
+#[test]
+fn the_bytes_of_version_1_stay_as_they_are() {
+    let collection = CollectionRef { name: CollectionName::new("docs").unwrap(), incarnation: Lsn(1) };
+    let spec = CollectionSpec::dense(collection.name.clone(), 2, Distance::Cosine)
+        .with_vector(VectorName::new("sparse").unwrap(), VectorSpec::Sparse)
+        .with_payload_index("a.b".parse().unwrap(), mainstay_core::PayloadIndex::Datetime);
+    let uuid = uuid::Uuid::from_u128(7);
+    let sparse = SparseVector { indices: vec![3, 70_000], values: vec![1.0, f32::MIN_POSITIVE] };
+    let point = Point::new(PointId::Uuid(uuid), vec![0.5, -1.5])
+        .with_vector(VectorName::new("sparse").unwrap(), Vector::Sparse(sparse))
+        .with_payload(serde_json::json!({"z": [1, null], "a": "\u{e9}"}))
+        .with_text("text");
+    let patch = PayloadPatch::Delete(vec!["a.b".parse().unwrap()]);
+    let ids = vec![PointId::Num(300), PointId::Uuid(uuid)];
+    let ops = [
+        Op::AdoptCollection { spec: spec.clone(), store: StoreId(uuid) },
+        Op::CreateCollection(spec),
+        Op::Upsert {
+            collection: collection.clone(),
+            points: vec![Arc::new(point), Arc::new(Point::new(300, vec![]))],
+        },
+        Op::PatchPayload { collection: collection.clone(), ids: ids.clone(), patch },
+        Op::Delete { collection: collection.clone(), ids },
+        Op::DropCollection(collection),
+    ];
+    let last = ops.iter().zip(1..).fold(mainstay_core::EntryHash::ZERO, |before, (op, lsn)| {
+        codec::encode(Lsn(lsn), before, op).unwrap().1
+    });
+    // Each hash covers the one before it, and all bytes of its entry.
+    assert_eq!(last.to_string(), "6375e2026e04c033db30744f4171dcd66345bc003bcb69a26720103134660544");
+}
+
 proptest! {
     #[test]
     fn an_entry_reads_back_as_it_was_written(op in arbitrary_op(), lsn in 1_u64.., before in any::<[u8; 32]>()) {

@@ -118,26 +118,28 @@ impl Shared {
                 points.len()
             ));
         }
-        // Before anything that walks a payload to its bottom.
+        let mut bytes = 0;
         for point in &points {
+            // Before anything that walks a payload to its bottom.
             let deep = |error: Error| error.with_context("point", point.id).with_collection(&spec.name);
             check_payload_depth(&point.payload).map_err(deep)?;
+            let size = point.size_bytes();
+            if size > MAX_POINT_BYTES {
+                return fail(format!(
+                    "point {} has {size} bytes; one entry of the log holds at most {MAX_POINT_BYTES}",
+                    point.id
+                ));
+            }
+            bytes += size;
         }
-        let bytes: usize = points.iter().map(Point::size_bytes).sum();
         if bytes > most_bytes {
             return fail(format!(
                 "the batch has {bytes} bytes; at most {most_bytes} are allowed (tier.max_batch_bytes), so send it in parts"
             ));
         }
-        let most_point_bytes = MAX_POINT_BYTES;
         let mut admitted = BTreeMap::new();
         for point in points {
-            let (id, size) = (point.id, point.size_bytes());
-            if size > most_point_bytes {
-                return fail(format!(
-                    "point {id} has {size} bytes; one entry of the log holds at most {most_point_bytes}"
-                ));
-            }
+            let id = point.id;
             let point = if sabotage::on(Bug::InputNotChecked) { point } else { spec.admit(point)? };
             admitted.insert(id, Arc::new(point));
         }
