@@ -47,32 +47,37 @@ pub fn mixed(spec: &CollectionSpec, payload: &Payload) -> Vec<String> {
 }
 
 /// What of a payload is stored in Qdrant as it is.
-pub fn plain(payload: &Payload) -> impl Iterator<Item = (&String, &Value)> {
-    payload.iter().filter(|(key, _)| !is_reserved(key))
+pub fn plain(payload: &Payload) -> impl Iterator<Item = (&str, &Value)> {
+    payload.iter().map(|(key, value)| (key.as_str(), value)).filter(|(key, _)| !is_reserved(key))
 }
 
 /// What is stored in Qdrant beside [`plain`].
-pub fn reserved(spec: &CollectionSpec, version: Lsn, payload: &Payload, text: Option<&str>) -> Payload {
-    let mut stored = Payload::new();
+pub fn reserved(
+    spec: &CollectionSpec,
+    version: Lsn,
+    payload: &Payload,
+    text: Option<&str>,
+) -> Vec<(&'static str, Value)> {
+    let mut stored = vec![(VERSION, Value::Number(version.0.into()))];
     if !payload.iter().all(|(key, value)| !is_reserved(key) && is_exact(value)) {
-        stored.insert(EXACT.into(), Value::String(Value::Object(payload.clone()).to_string()));
+        stored.push((EXACT, Value::String(Value::Object(payload.clone()).to_string())));
     }
     if let Some(text) = text {
-        stored.insert(TEXT.into(), Value::String(text.to_owned()));
+        stored.push((TEXT, Value::String(text.to_owned())));
     }
     let mixed = mixed(spec, payload);
     if !mixed.is_empty() {
-        stored.insert(MIXED.into(), mixed.into());
+        stored.push((MIXED, mixed.into()));
     }
-    stored.insert(VERSION.into(), Value::Number(version.0.into()));
     stored
 }
 
 /// The payload that is stored in Qdrant.
 #[cfg(any(feature = "edge", test))]
 pub fn pack(spec: &CollectionSpec, version: Lsn, payload: &Payload, text: Option<&str>) -> Payload {
-    let plain = plain(payload).map(|(key, value)| (key.clone(), value.clone()));
-    plain.chain(reserved(spec, version, payload, text)).collect()
+    let plain = plain(payload).map(|(key, value)| (key.to_owned(), value.clone()));
+    let reserved = reserved(spec, version, payload, text).into_iter();
+    plain.chain(reserved.map(|(key, value)| (key.to_owned(), value))).collect()
 }
 
 /// What is read of a stored payload.

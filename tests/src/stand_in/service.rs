@@ -137,7 +137,9 @@ service! {
     {
         async fn upsert(&self, request: Request<proto::UpsertPoints>) -> Answer<proto::PointsOperationResponse> {
             let request = request.into_inner();
-            self.allow(&request.collection_name, Asked { upserted: request.points.len(), ..Asked::default() })?;
+            let asked =
+                Asked { upserted: request.points.len(), timeout: request.timeout, ..Asked::default() };
+            self.allow(&request.collection_name, asked)?;
             let operation = upsert(request.points)?;
             self.write(&request.collection_name, vec![operation]).await
         }

@@ -2,10 +2,13 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use http::uri::PathAndQuery;
 use mainstay_core::{Context, Error, ErrorKind, Result};
+use qdrant_client::qdrant::PointsOperationResponse;
 use qdrant_client::qdrant::collections_client::CollectionsClient;
 use qdrant_client::qdrant::points_client::PointsClient;
 use qdrant_client::qdrant::qdrant_client::QdrantClient;
+use tonic::client::Grpc;
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -15,11 +18,15 @@ use tonic::{Request, Response, Status};
 
 use super::error;
 use super::options::{Compression, ServerOptions};
+use super::upsert::{Upsert, UpsertCodec};
 
 /// The header that Qdrant takes its API key from.
 const API_KEY_HEADER: &str = "api-key";
 /// Largest answer that is read; a page of large points. Longer ones are refused instead of filling memory.
 const MAX_ANSWER_BYTES: usize = 1 << 30;
+
+/// Where the points service takes upserts.
+const UPSERT: &str = "/qdrant.Points/Upsert";
 
 type Service = InterceptedService<Channel, Authorized>;
 
@@ -119,6 +126,19 @@ impl Nodes {
                 api = api.send_compressed(encoding).accept_compressed(encoding);
             }
             call(api)
+        })
+        .await
+    }
+
+    /// Upserts points.
+    pub async fn upsert(&self, cx: &Context, upsert: Upsert) -> Result<PointsOperationResponse> {
+        self.ask(cx, |service| async move {
+            let mut api = Grpc::new(service);
+            if let Some(encoding) = self.compression {
+                api = api.send_compressed(encoding).accept_compressed(encoding);
+            }
+            api.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+            api.unary(Request::new(upsert), PathAndQuery::from_static(UPSERT), UpsertCodec).await
         })
         .await
     }

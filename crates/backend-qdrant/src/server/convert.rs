@@ -16,6 +16,7 @@ use qdrant_client::qdrant::{self as proto, CreateFieldIndexCollection, FieldType
 use serde_json::{Number, Value};
 use uuid::Uuid;
 
+use super::upsert::NewPoint;
 use super::wants_payload;
 use crate::engine::{Batch, NewPayload};
 use crate::payload::{self, TEXT, VERSION};
@@ -44,7 +45,7 @@ fn id_from_proto(id: Option<proto::PointId>) -> Result<PointId> {
     }
 }
 
-fn value_to_proto(value: &Value) -> proto::Value {
+pub fn value_to_proto(value: &Value) -> proto::Value {
     let kind = match value {
         Value::Null => Kind::NullValue(0),
         Value::Bool(value) => Kind::BoolValue(*value),
@@ -57,15 +58,17 @@ fn value_to_proto(value: &Value) -> proto::Value {
         Value::Array(values) => {
             Kind::ListValue(proto::ListValue { values: values.iter().map(value_to_proto).collect() })
         }
-        Value::Object(map) => Kind::StructValue(proto::Struct { fields: payload_to_proto(map) }),
+        Value::Object(map) => Kind::StructValue(proto::Struct {
+            fields: payload_to_proto(map.iter().map(|(key, value)| (key.as_str(), value))),
+        }),
     };
     proto::Value { kind: Some(kind) }
 }
 
 fn payload_to_proto<'a>(
-    payload: impl IntoIterator<Item = (&'a String, &'a Value)>,
+    payload: impl IntoIterator<Item = (&'a str, &'a Value)>,
 ) -> HashMap<String, proto::Value> {
-    payload.into_iter().map(|(key, value)| (key.clone(), value_to_proto(value))).collect()
+    payload.into_iter().map(|(key, value)| (key.to_owned(), value_to_proto(value))).collect()
 }
 
 fn value_from_proto(value: proto::Value) -> Value {
@@ -165,32 +168,6 @@ fn vector_from_proto(id: PointId, vector: proto::VectorOutput) -> Result<Vector>
     }
 }
 
-fn vector_to_proto(vector: &Vector) -> proto::Vector {
-    use proto::vector::Vector as Wire;
-    let wire = match vector {
-        Vector::Dense(values) => Wire::Dense(proto::DenseVector { data: values.clone() }),
-        Vector::Sparse(sparse) => Wire::Sparse(proto::SparseVector {
-            indices: sparse.indices.clone(),
-            values: sparse.values.clone(),
-        }),
-    };
-    proto::Vector { vector: Some(wire), ..proto::Vector::default() }
-}
-
-fn vectors_to_proto(vectors: &Vectors) -> proto::Vectors {
-    use proto::vectors::VectorsOptions;
-    let only = vectors.iter().next().filter(|(name, _)| vectors.len() == 1 && name.is_default());
-    let options = match only {
-        Some((_, vector @ Vector::Dense(_))) => VectorsOptions::Vector(vector_to_proto(vector)),
-        _ => {
-            let named =
-                vectors.iter().map(|(name, vector)| (name.as_str().to_owned(), vector_to_proto(vector)));
-            VectorsOptions::Vectors(proto::NamedVectors { vectors: named.collect() })
-        }
-    };
-    proto::Vectors { vectors_options: Some(options) }
-}
-
 /// The query for the points nearest to a vector.
 pub fn nearest(vector: &Vector) -> proto::Query {
     use proto::vector_input::Variant;
@@ -214,60 +191,64 @@ fn of(operation: Operation) -> proto::PointsUpdateOperation {
     proto::PointsUpdateOperation { operation: Some(operation) }
 }
 
+/// A request that changes points.
+pub enum Update {
+    Upsert(Vec<NewPoint>),
+    Batch(Vec<proto::PointsUpdateOperation>),
+}
+
 /// A batch as requests, each within the limits as long as one point is.
-pub fn operations(
-    spec: &CollectionSpec,
-    batch: &Batch,
-    most_points: usize,
-    most_bytes: usize,
-) -> Vec<Vec<proto::PointsUpdateOperation>> {
+pub fn updates(spec: &CollectionSpec, batch: &Batch, most_points: usize, most_bytes: usize) -> Vec<Update> {
     let Batch { puts, payloads, deletes } = batch;
-    let mut requests = Vec::new();
+    let mut updates = Vec::new();
     for deletes in deletes.chunks(most_points) {
         let ids = deletes.iter().map(|id| id_to_proto(*id)).collect();
         let delete = update::DeletePoints { points: Some(selector(ids)), shard_key_selector: None };
-        requests.push(vec![of(Operation::DeletePoints(delete))]);
+        updates.push(Update::Batch(vec![of(Operation::DeletePoints(delete))]));
     }
-    let (mut points, mut bytes) = (Vec::new(), 0);
-    let upsert = |points: Vec<proto::PointStruct>| {
-        vec![of(Operation::Upsert(update::PointStructList { points, ..update::PointStructList::default() }))]
-    };
-    for (version, point) in puts {
-        let size = point.size_bytes();
-        if !points.is_empty() && (points.len() >= most_points || bytes + size > most_bytes) {
-            requests.push(upsert(std::mem::take(&mut points)));
-            bytes = 0;
-        }
-        bytes += size;
-        let reserved = payload::reserved(spec, *version, &point.payload, point.text.as_deref());
-        points.push(proto::PointStruct {
-            id: Some(id_to_proto(point.id)),
-            payload: payload_to_proto(payload::plain(&point.payload).chain(&reserved)),
-            vectors: Some(vectors_to_proto(&point.vectors)),
+    let sized = puts.iter().map(|put| (put.1.size_bytes(), put));
+    for part in parts(sized, most_points, most_bytes) {
+        let points = part.into_iter().map(|(version, point)| NewPoint::of(spec, *version, point));
+        updates.push(Update::Upsert(points.collect()));
+    }
+    let sized = payloads.iter().map(|new| {
+        let text = new.text.as_ref().map_or(0, String::len);
+        (mainstay_core::point::payload_bytes(&new.payload) + text, new)
+    });
+    for part in parts(sized, most_points, most_bytes) {
+        let overwrites = part.into_iter().map(|NewPayload { id, version, payload, text }| {
+            let reserved = payload::reserved(spec, *version, payload, text.as_deref());
+            of(Operation::OverwritePayload(update::OverwritePayload {
+                payload: payload_to_proto(
+                    payload::plain(payload).chain(reserved.iter().map(|(key, value)| (*key, value))),
+                ),
+                points_selector: Some(selector(vec![id_to_proto(*id)])),
+                ..update::OverwritePayload::default()
+            }))
         });
+        updates.push(Update::Batch(overwrites.collect()));
     }
-    if !points.is_empty() {
-        requests.push(upsert(points));
-    }
-    let (mut overwrites, mut bytes) = (Vec::new(), 0);
-    for NewPayload { id, version, payload, text } in payloads {
-        let size = mainstay_core::point::payload_bytes(payload) + text.as_ref().map_or(0, String::len);
-        if !overwrites.is_empty() && (overwrites.len() >= most_points || bytes + size > most_bytes) {
-            requests.push(std::mem::take(&mut overwrites));
-            bytes = 0;
+    updates
+}
+
+/// Cuts what has a size in bytes into parts of at most so many and so large, but for one that is larger alone.
+fn parts<T>(
+    sized: impl Iterator<Item = (usize, T)>,
+    most: usize,
+    most_bytes: usize,
+) -> impl Iterator<Item = Vec<T>> {
+    let mut sized = sized.peekable();
+    std::iter::from_fn(move || {
+        let (mut bytes, first) = sized.next()?;
+        let mut part = vec![first];
+        while let Some((size, item)) =
+            sized.next_if(|(size, _)| part.len() < most && bytes + size <= most_bytes)
+        {
+            bytes += size;
+            part.push(item);
         }
-        bytes += size;
-        let reserved = payload::reserved(spec, *version, payload, text.as_deref());
-        overwrites.push(of(Operation::OverwritePayload(update::OverwritePayload {
-            payload: payload_to_proto(payload::plain(payload).chain(&reserved)),
-            points_selector: Some(selector(vec![id_to_proto(*id)])),
-            ..update::OverwritePayload::default()
-        })));
-    }
-    if !overwrites.is_empty() {
-        requests.push(overwrites);
-    }
-    requests
+        Some(part)
+    })
 }
 
 /// The requests that create the indexes of a collection: the declared ones, and our own if there are any. Versions have

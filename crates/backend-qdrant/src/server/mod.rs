@@ -7,6 +7,7 @@ mod error;
 mod filter;
 mod limits;
 mod options;
+mod upsert;
 
 use std::collections::BTreeMap;
 
@@ -23,10 +24,12 @@ use qdrant_client::qdrant::{
 };
 
 use self::client::Nodes;
+use self::convert::Update;
 use self::limits::{Limits, Met};
 pub use self::options::{
     CollectionOptions, Compression, Consistency, Ordering, QuantizationKind, Secret, ServerOptions,
 };
+use self::upsert::Upsert;
 use crate::engine::{Batch, Description, Engine, Scroll};
 use crate::payload::VERSION;
 
@@ -128,19 +131,26 @@ impl Server {
         &self,
         cx: &Context,
         name: &CollectionName,
-        operations: Vec<proto::PointsUpdateOperation>,
+        update: Update,
         limits: Limits,
     ) -> Result<()> {
-        let request = UpdateBatchPoints {
-            collection_name: name.as_str().into(),
-            wait: Some(true),
-            operations,
-            ordering: self.ordering(),
-            timeout: limits.timeout(cx),
-        };
-        let answer = self.nodes.points(cx, |mut api| async move { api.update_batch(request).await });
-        let results = answer.await.map_err(error::of_write)?.result;
-        results.iter().try_for_each(|result| completed(result.status))
+        let (collection_name, ordering) = (name.as_str().into(), self.ordering());
+        let timeout = limits.timeout(cx);
+        match update {
+            Update::Upsert(points) => {
+                let request = Upsert { collection_name, wait: true, points, ordering, timeout };
+                let answer = self.nodes.upsert(cx, request).await;
+                let result = answer.map_err(error::of_write)?.result;
+                completed(result.map_or(UpdateStatus::UnknownUpdateStatus as i32, |result| result.status))
+            }
+            Update::Batch(operations) => {
+                let wait = Some(true);
+                let request = UpdateBatchPoints { collection_name, wait, operations, ordering, timeout };
+                let answer = self.nodes.points(cx, |mut api| async move { api.update_batch(request).await });
+                let results = answer.await.map_err(error::of_write)?.result;
+                results.iter().try_for_each(|result| completed(result.status))
+            }
+        }
     }
 
     async fn field_index(&self, cx: &Context, request: CreateFieldIndexCollection) -> Result<()> {
@@ -284,9 +294,8 @@ impl Engine for Server {
         let batch = &batch;
         self.within_limits(cx, spec.name.as_str(), |limits| async move {
             let most_points = self.options.batch_points.min(limits.points);
-            let requests = convert::operations(spec, batch, most_points, self.options.batch_bytes);
-            let updates =
-                requests.into_iter().map(|operations| self.update(cx, &spec.name, operations, limits));
+            let updates = convert::updates(spec, batch, most_points, self.options.batch_bytes);
+            let updates = updates.into_iter().map(|update| self.update(cx, &spec.name, update, limits));
             // Each id is in one of them, so their order does not matter. None is given up because another one failed: it
             // could take effect after a newer write.
             let updates = futures::stream::iter(updates).buffer_unordered(UPDATES_IN_FLIGHT);
