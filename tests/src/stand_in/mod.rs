@@ -2,7 +2,7 @@
 //!
 //! It answers the calls that Mainstay makes as Qdrant 1.18 does, errors included, and declines the others as
 //! `Unimplemented`. A write that was answered is durable, as Qdrant's is with `wait`. What it does not have:
-//! clusters, snapshots, the rates of strict mode.
+//! clusters (it can say that it is in one), snapshots, the rates of strict mode.
 
 mod collection;
 mod convert;
@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
+use qdrant_client::qdrant::WriteOrderingType;
 use qdrant_client::qdrant::collections_server::CollectionsServer;
 use qdrant_client::qdrant::points_server::PointsServer;
 use qdrant_client::qdrant::qdrant_server::QdrantServer;
@@ -36,6 +37,9 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 pub struct StandIn {
     storage: PathBuf,
     api_key: Option<String>,
+    /// How many other nodes it says have its collections too.
+    other_replicas: u64,
+    orderings: Arc<Mutex<BTreeMap<String, WriteOrderingType>>>,
     collections: Arc<RwLock<BTreeMap<String, Arc<Collection>>>>,
 }
 
@@ -57,6 +61,8 @@ impl StandIn {
         Ok(Self {
             storage: storage.to_owned(),
             api_key: None,
+            other_replicas: 0,
+            orderings: Arc::default(),
             collections: Arc::new(RwLock::new(collections)),
         })
     }
@@ -65,6 +71,17 @@ impl StandIn {
     #[must_use]
     pub fn with_api_key(self, api_key: Option<String>) -> Self {
         Self { api_key, ..self }
+    }
+
+    /// The same server, which says that so many other nodes have its collections too.
+    #[must_use]
+    pub fn with_other_replicas(self, other_replicas: u64) -> Self {
+        Self { other_replicas, ..self }
+    }
+
+    /// How the last upsert to a collection was to be ordered.
+    pub fn last_ordering(&self, collection: &str) -> Option<WriteOrderingType> {
+        self.orderings.lock().get(collection).copied()
     }
 
     /// Serves until the future is dropped.

@@ -54,6 +54,12 @@ impl StandIn {
         check(&self.collection(name)?.config(), &asked)
     }
 
+    /// Keeps how an upsert was to be ordered.
+    fn note(&self, name: &str, ordering: Option<proto::WriteOrdering>) {
+        let ordering = ordering.unwrap_or_default().r#type();
+        self.orderings.lock().insert(name.to_owned(), ordering);
+    }
+
     async fn write(
         &self,
         name: &str,
@@ -140,6 +146,7 @@ service! {
             let asked =
                 Asked { upserted: request.points.len(), timeout: request.timeout, ..Asked::default() };
             self.allow(&request.collection_name, asked)?;
+            self.note(&request.collection_name, request.ordering);
             let operation = upsert(request.points)?;
             self.write(&request.collection_name, vec![operation]).await
         }
@@ -385,11 +392,27 @@ service! {
             let result = Some(proto::CollectionExists { exists });
             Ok(Response::new(proto::CollectionExistsResponse { result, time: 0.0 }))
         }
+
+        async fn collection_cluster_info(
+            &self,
+            request: Request<proto::CollectionClusterInfoRequest>,
+        ) -> Answer<proto::CollectionClusterInfoResponse> {
+            self.collection(&request.into_inner().collection_name)?;
+            let state = proto::ReplicaState::Active as i32;
+            let local = proto::LocalShardInfo { state, ..proto::LocalShardInfo::default() };
+            let remote = (1..=self.other_replicas)
+                .map(|peer_id| proto::RemoteShardInfo { peer_id, state, ..proto::RemoteShardInfo::default() });
+            Ok(Response::new(proto::CollectionClusterInfoResponse {
+                shard_count: 1,
+                local_shards: vec![local],
+                remote_shards: remote.collect(),
+                ..proto::CollectionClusterInfoResponse::default()
+            }))
+        }
     },
     update_aliases: ChangeAliases => CollectionOperationResponse,
     list_collection_aliases: ListCollectionAliasesRequest => ListAliasesResponse,
     list_aliases: ListAliasesRequest => ListAliasesResponse,
-    collection_cluster_info: CollectionClusterInfoRequest => CollectionClusterInfoResponse,
     update_collection_cluster_setup: UpdateCollectionClusterSetupRequest => UpdateCollectionClusterSetupResponse,
     create_shard_key: CreateShardKeyRequest => CreateShardKeyResponse,
     delete_shard_key: DeleteShardKeyRequest => DeleteShardKeyResponse,

@@ -7,6 +7,7 @@ mod error;
 mod filter;
 mod limits;
 mod options;
+mod replicas;
 mod upsert;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ use self::limits::{Limits, Met};
 pub use self::options::{
     CollectionOptions, Compression, Consistency, Ordering, QuantizationKind, Secret, ServerOptions,
 };
+use self::replicas::Replicated;
 use self::upsert::Upsert;
 use crate::engine::{Batch, Description, Engine, Scroll};
 use crate::payload::VERSION;
@@ -50,6 +52,7 @@ pub struct Server {
     options: ServerOptions,
     nodes: Nodes,
     limits: Met,
+    replicated: Replicated,
 }
 
 impl Server {
@@ -59,11 +62,12 @@ impl Server {
     /// `Invalid` for an option out of its range or a URL that is none.
     pub fn new(options: ServerOptions) -> Result<Self> {
         options.check()?;
-        Ok(Self { nodes: Nodes::new(&options)?, options, limits: Met::default() })
-    }
-
-    fn ordering(&self) -> Option<proto::WriteOrdering> {
-        Some(proto::WriteOrdering { r#type: self.options.write_ordering.to_proto() as i32 })
+        Ok(Self {
+            nodes: Nodes::new(&options)?,
+            options,
+            limits: Met::default(),
+            replicated: Replicated::default(),
+        })
     }
 
     fn consistency(&self) -> Option<proto::ReadConsistency> {
@@ -132,9 +136,10 @@ impl Server {
         cx: &Context,
         name: &CollectionName,
         update: Update,
+        ordering: Ordering,
         limits: Limits,
     ) -> Result<()> {
-        let (collection_name, ordering) = (name.as_str().into(), self.ordering());
+        let (collection_name, ordering) = (name.as_str().into(), Some(ordering.to_proto()));
         let timeout = limits.timeout(cx);
         match update {
             Update::Upsert(points) => {
@@ -207,7 +212,7 @@ impl Engine for Server {
                 payload: payload.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
             }],
             // A position that is read back older than it was written would only cost time; a lost one more.
-            ordering: Some(proto::WriteOrdering { r#type: proto::WriteOrderingType::Strong as i32 }),
+            ordering: Some(Ordering::Strong.to_proto()),
             timeout: convert::timeout(cx),
             ..UpsertPoints::default()
         };
@@ -253,7 +258,8 @@ impl Engine for Server {
 
     async fn index(&self, cx: &Context, spec: &CollectionSpec) -> Result<()> {
         let there = self.info(cx, spec.name.as_str()).await?.payload_schema;
-        for request in convert::indexes(spec, self.ordering(), convert::timeout(cx)) {
+        let ordering = Some(self.options.write_ordering.to_proto());
+        for request in convert::indexes(spec, ordering, convert::timeout(cx)) {
             if !there.contains_key(&request.field_name) {
                 self.field_index(cx, request).await?;
             }
@@ -292,10 +298,12 @@ impl Engine for Server {
 
     async fn write(&self, cx: &Context, spec: &CollectionSpec, batch: Batch) -> Result<()> {
         let batch = &batch;
+        let ordering = self.ordering_of(cx, spec.name.as_str()).await;
         self.within_limits(cx, spec.name.as_str(), |limits| async move {
             let most_points = self.options.batch_points.min(limits.points);
             let updates = convert::updates(spec, batch, most_points, self.options.batch_bytes);
-            let updates = updates.into_iter().map(|update| self.update(cx, &spec.name, update, limits));
+            let updates =
+                updates.into_iter().map(|update| self.update(cx, &spec.name, update, ordering, limits));
             // Each id is in one of them, so their order does not matter. None is given up because another one failed: it
             // could take effect after a newer write.
             let updates = futures::stream::iter(updates).buffer_unordered(UPDATES_IN_FLIGHT);

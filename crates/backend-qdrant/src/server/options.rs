@@ -54,12 +54,13 @@ pub enum Ordering {
 }
 
 impl Ordering {
-    pub(crate) fn to_proto(self) -> proto::WriteOrderingType {
-        match self {
+    pub(crate) fn to_proto(self) -> proto::WriteOrdering {
+        let kind = match self {
             Self::Weak => proto::WriteOrderingType::Weak,
             Self::Medium => proto::WriteOrderingType::Medium,
             Self::Strong => proto::WriteOrderingType::Strong,
-        }
+        };
+        proto::WriteOrdering { r#type: kind as i32 }
     }
 }
 

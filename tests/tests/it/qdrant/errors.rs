@@ -8,9 +8,10 @@ use mainstay_core::{
     SearchQuery, VectorStore,
 };
 use mainstay_qdrant::{QdrantStore, Secret, ServerOptions};
+use mainstay_tests::stand_in::StandIn;
 use qdrant_client::qdrant::{
     CreateCollectionBuilder, DeletePointsBuilder, StrictModeConfigBuilder, UpdateCollectionBuilder,
-    VectorParamsBuilder,
+    VectorParamsBuilder, WriteOrderingType,
 };
 
 use super::server::Server;
@@ -164,6 +165,21 @@ async fn a_position_that_runs_ahead_of_the_document_is_proven_by_the_newest_poin
     assert_eq!(connect(&server).await.position(&cx()).await.unwrap(), Some(end));
     let newest = store.get(&cx(), &docs.name, &[newest.into()], &Fields::ALL).await.unwrap();
     assert_eq!(newest.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_are_ordered_where_there_are_replicas_to_order_them_for() {
+    for (other_replicas, ordering) in [(0, WriteOrderingType::Weak), (2, WriteOrderingType::Medium)] {
+        let directory = tempfile::tempdir().unwrap();
+        let stand_in = StandIn::open(directory.path()).unwrap().with_other_replicas(other_replicas);
+        let server = Server::serve(stand_in.clone(), directory).await;
+        let store = connect(&server).await;
+        let mut script = Script::new(1);
+        let docs = script.create(&CollectionSpec::dense(docs(), 2, Distance::Dot));
+        script.upsert(&docs, vec![Point::new(1, vec![0.0, 1.0])]);
+        store.apply(&cx(), &script.run(Lsn(0), script.end())).await.unwrap();
+        assert_eq!(stand_in.last_ordering("docs"), Some(ordering), "{other_replicas} other replicas");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -45,6 +45,11 @@ impl Server {
     pub async fn stand_in(api_key: Option<String>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let stand_in = StandIn::open(directory.path()).unwrap().with_api_key(api_key);
+        Self::serve(stand_in, directory).await
+    }
+
+    /// This stand-in over a directory.
+    pub async fn serve(stand_in: StandIn, directory: TempDir) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let serving = tokio::spawn(async move { stand_in.serve(listener).await.unwrap() });
