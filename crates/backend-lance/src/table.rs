@@ -10,6 +10,7 @@ use futures::TryStreamExt;
 use lancedb::expr::DfExpr;
 use lancedb::query::{ExecutableQuery, QueryBase, Select};
 use lancedb::{Connection, Table};
+use mainstay_core::parts::parts;
 use mainstay_core::{Error, ErrorKind, Fields, Lsn, Point, PointId, Record, Result};
 use parking_lot::RwLock;
 
@@ -167,11 +168,10 @@ impl CollectionTable {
             }
             self.commits.fetch_add(1, Ordering::Relaxed);
         }
-        let mut rest = puts;
-        while !rest.is_empty() {
-            let (rows, later) = rest.split_at(batch_len(rest));
-            self.put(rows).await?;
-            rest = later;
+        let sized = puts.iter().map(|put| (put.0.size_bytes(), *put));
+        let batches: Vec<_> = parts(sized, usize::MAX, MAX_BATCH_BYTES).collect();
+        for rows in batches {
+            self.put(&rows).await?;
         }
         Ok(())
     }
@@ -217,16 +217,6 @@ impl CollectionTable {
         Box::pin(merge.execute(rows)).await.map_err(native("merging points"))?;
         Ok(())
     }
-}
-
-/// How many of these rows, at least one, make a batch.
-fn batch_len(rows: &[(&Point, Lsn)]) -> usize {
-    let mut bytes = 0_usize;
-    let fits = rows.iter().take_while(|(point, _)| {
-        bytes = bytes.saturating_add(point.size_bytes());
-        bytes <= MAX_BATCH_BYTES
-    });
-    fits.count().max(1)
 }
 
 /// Rows of these columns that pass a predicate.

@@ -13,6 +13,7 @@
 //! | [`entry`] | log entries, positions and runs |
 //! | [`store`] | the [`VectorStore`] trait |
 //! | [`pipeline`] | runs that a store has under way side by side |
+//! | [`parts`] | what is written, cut into parts |
 //! | [`expected`] | what a store is about to be given |
 //! | [`error`] | one error type with kinds |
 //! | [`breaker`], [`guarded`] | the circuit breaker, and the wrapper that puts it around a store |
@@ -38,6 +39,7 @@ pub mod guarded;
 pub mod id;
 pub mod json;
 pub mod name;
+pub mod parts;
 pub mod path;
 pub mod pipeline;
 #[cfg(test)]

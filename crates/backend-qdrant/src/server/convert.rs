@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use mainstay_core::parts::parts;
 use mainstay_core::{
     CollectionSpec, Context, Error, ErrorKind, Fields, Payload, PayloadIndex, Point, PointId, Record, Result,
     Selector, SparseVector, Vector, VectorName, Vectors,
@@ -229,26 +230,6 @@ pub fn updates(spec: &CollectionSpec, batch: &Batch, most_points: usize, most_by
         updates.push(Update::Batch(overwrites.collect()));
     }
     updates
-}
-
-/// Cuts what has a size in bytes into parts of at most so many and so large, but for one that is larger alone.
-fn parts<T>(
-    sized: impl Iterator<Item = (usize, T)>,
-    most: usize,
-    most_bytes: usize,
-) -> impl Iterator<Item = Vec<T>> {
-    let mut sized = sized.peekable();
-    std::iter::from_fn(move || {
-        let (mut bytes, first) = sized.next()?;
-        let mut part = vec![first];
-        while let Some((size, item)) =
-            sized.next_if(|(size, _)| part.len() < most && bytes + size <= most_bytes)
-        {
-            bytes += size;
-            part.push(item);
-        }
-        Some(part)
-    })
 }
 
 /// The requests that create the indexes of a collection: the declared ones, and our own if there are any. Versions have

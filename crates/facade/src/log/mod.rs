@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use mainstay_core::parts::parts;
 use mainstay_core::{Entry, Error, LogIdentity, Lsn, Op, Point, Position, Result};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -243,18 +244,5 @@ impl Drop for Hold {
 pub fn split_points(points: Vec<Arc<Point>>) -> Vec<Vec<Arc<Point>>> {
     // What a point takes beyond its own bytes is small; half of an entry is left for it.
     const GROUP_BYTES: usize = MAX_ENTRY_BYTES / 2;
-    let mut groups: Vec<Vec<Arc<Point>>> = Vec::new();
-    let mut bytes = usize::MAX;
-    for point in points {
-        let size = point.size_bytes();
-        match groups.last_mut() {
-            Some(group) if bytes + size <= GROUP_BYTES => group.push(point),
-            _ => {
-                groups.push(vec![point]);
-                bytes = 0;
-            }
-        }
-        bytes += size;
-    }
-    groups
+    parts(points.into_iter().map(|point| (point.size_bytes(), point)), usize::MAX, GROUP_BYTES).collect()
 }
