@@ -137,11 +137,8 @@ impl Session {
         &self.pipeline
     }
 
-    /// Ends the runs under way, before the place of the store is read anew.
-    ///
-    /// # Errors
-    /// `Timeout` if they do not hear of it in time.
-    pub async fn end_runs(&self, cx: &Context) -> Result<()> {
+    /// Ends the runs under way.
+    async fn end_runs(&self, cx: &Context) -> Result<()> {
         let text = "the Qdrant store is looked at again; the run is repeated";
         self.pipeline.break_off(&Error::new(ErrorKind::Unavailable, text));
         let emptied = async {
@@ -156,12 +153,13 @@ impl Session {
         self.pipeline.end().or(self.position)
     }
 
-    /// The same store read anew, after something happened: what was being written stays in doubt until a late
-    /// effect is no longer expected.
+    /// The same store read anew, after something happened: the runs under way end, and what was being written stays in
+    /// doubt until a late effect is no longer expected.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// As [`open`](Self::open); `Timeout` if the runs do not hear of it in time.
     pub async fn reopen(&self, cx: &Context, engine: &dyn Engine, grace: Duration) -> Result<Self> {
+        self.end_runs(cx).await?;
         let mut fresh = Self::open(cx, engine).await?;
         let same = fresh.position.is_some() && fresh.control.stamp == self.control.stamp;
         if let Some(witness) = &self.witness

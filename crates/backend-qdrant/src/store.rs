@@ -102,13 +102,7 @@ impl QdrantStore {
         let suspect = self.suspect.swap(false, Ordering::Relaxed);
         let fresh = match &*session {
             Some(known) if !suspect && !known.is_in_doubt() => None,
-            Some(known) => Some(
-                async {
-                    known.end_runs(cx).await?;
-                    known.reopen(cx, &*self.engine, self.grace).await
-                }
-                .await,
-            ),
+            Some(known) => Some(known.reopen(cx, &*self.engine, self.grace).await),
             None => Some(Session::open(cx, &*self.engine).await),
         };
         match fresh {
@@ -302,7 +296,6 @@ impl VectorStore for QdrantStore {
             let fresh = if session.pipeline().is_empty() {
                 Session::open(cx, &*self.engine).await?
             } else {
-                session.end_runs(cx).await?;
                 session.reopen(cx, &*self.engine, self.grace).await?
             };
             self.show(&fresh);

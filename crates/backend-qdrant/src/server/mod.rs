@@ -146,14 +146,14 @@ impl Server {
                 let request = Upsert { collection_name, wait: true, points, ordering, timeout };
                 let answer = self.nodes.upsert(cx, request).await;
                 let result = answer.map_err(error::of_write)?.result;
-                completed(result.map_or(UpdateStatus::UnknownUpdateStatus as i32, |result| result.status))
+                completed(result)
             }
             Update::Batch(operations) => {
                 let wait = Some(true);
                 let request = UpdateBatchPoints { collection_name, wait, operations, ordering, timeout };
                 let answer = self.nodes.points(cx, |mut api| async move { api.update_batch(request).await });
                 let results = answer.await.map_err(error::of_write)?.result;
-                results.iter().try_for_each(|result| completed(result.status))
+                results.into_iter().try_for_each(|result| completed(Some(result)))
             }
         }
     }
@@ -164,7 +164,7 @@ impl Server {
             async move { api.create_field_index(request).await }
         });
         let result = answer.await.map_err(error::of_write)?.result;
-        completed(result.map_or(UpdateStatus::UnknownUpdateStatus as i32, |result| result.status))
+        completed(result)
     }
 
     async fn retrieve(&self, cx: &Context, request: GetPoints) -> Result<Vec<proto::RetrievedPoint>> {
@@ -177,7 +177,8 @@ impl Server {
 }
 
 /// Every answer to a write but `Completed` is an unknown outcome.
-fn completed(status: i32) -> Result<()> {
+fn completed(result: Option<proto::UpdateResult>) -> Result<()> {
+    let status = result.map_or(UpdateStatus::UnknownUpdateStatus as i32, |result| result.status);
     if status == UpdateStatus::Completed as i32 {
         return Ok(());
     }
@@ -230,7 +231,7 @@ impl Engine for Server {
             answer => answer,
         };
         let result = answer.map_err(error::of_write)?.result;
-        completed(result.map_or(UpdateStatus::UnknownUpdateStatus as i32, |result| result.status))
+        completed(result)
     }
 
     async fn collections(&self, cx: &Context) -> Result<Vec<String>> {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, OptionFuture};
 use mainstay_core::{BreakerState, Context, Error, ErrorKind, Lsn, Op, Position, Run, VectorStore};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -408,7 +408,7 @@ impl Applier {
                     }
                     too_little = false;
                 }
-                read = next_of(&mut reading), if reading.is_some() => {
+                Some(read) = OptionFuture::from(reading.as_mut()) => {
                     reading = None;
                     match read {
                         Ok(run) if runs.are_worth(&run) => {
@@ -574,13 +574,6 @@ impl Applier {
         span.record("lsn", durable.0);
         member.set_durable(durable);
         Ok(())
-    }
-}
-
-async fn next_of<T>(future: &mut Option<BoxFuture<'_, T>>) -> T {
-    match future {
-        Some(future) => future.await,
-        None => std::future::pending().await,
     }
 }
 
