@@ -13,7 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt, TryStreamExt};
 use mainstay_core::{
     CollectionInfo, CollectionName, CollectionSpec, Context, Error, ErrorKind, Fields, Lsn, PointId,
-    Position, Record, Result, ScrollQuery, VectorSpec, VectorStore,
+    Position, Record, Result, ScrollPage, ScrollQuery, VectorSpec, VectorStore,
 };
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
@@ -391,23 +391,33 @@ pub(crate) async fn each_bucket(
 ) -> Result<Vec<Ids>> {
     let mut buckets: Vec<Ids> = vec![Vec::new(); range.len()];
     let mut query = ScrollQuery { limit: SCROLL, fields: Fields::NONE, ..ScrollQuery::default() };
-    loop {
-        let read = store.scroll(&page(), name, &query).await?;
-        for record in &read.records {
-            let id = record.point.id;
-            if query.after.is_some_and(|after| id <= after) {
-                let text = format!("the store scrolled out of order, to point {id}");
-                return Err(Error::new(ErrorKind::Internal, text).with_collection(name));
+    let mut last: Option<PointId> = None;
+    let mut read = Some(store.scroll(&page(), name, &query).await?);
+    while let Some(ScrollPage { records, next, .. }) = read {
+        query.after = next;
+        let following = async {
+            match next {
+                Some(_) => store.scroll(&page(), name, &query).await.map(Some),
+                None => Ok(None),
             }
-            query.after = Some(id);
-            let at = bucket_of(id, bits).checked_sub(range.start);
-            if let Some(bucket) = at.and_then(|at| buckets.get_mut(at as usize)) {
-                bucket.push((id, record.version));
+        };
+        // Begun after the next page is asked for, so that a store that reads on another thread does so meanwhile.
+        let sorting = async {
+            for record in &records {
+                let id = record.point.id;
+                if last.is_some_and(|last| id <= last) {
+                    let text = format!("the store scrolled out of order, to point {id}");
+                    return Err(Error::new(ErrorKind::Internal, text).with_collection(name));
+                }
+                last = Some(id);
+                let at = bucket_of(id, bits).checked_sub(range.start);
+                if let Some(bucket) = at.and_then(|at| buckets.get_mut(at as usize)) {
+                    bucket.push((id, record.version));
+                }
             }
-        }
-        match read.next {
-            Some(next) => query.after = Some(next),
-            None => return Ok(buckets),
-        }
+            Ok(())
+        };
+        (read, ()) = futures::try_join!(following, sorting)?;
     }
+    Ok(buckets)
 }
