@@ -186,9 +186,7 @@ impl VectorStore for LanceStore {
         let step = match step {
             RestoreStep::Begin => OwnedStep::Begin,
             RestoreStep::Collection { spec, incarnation } => OwnedStep::Collection(spec.clone(), incarnation),
-            RestoreStep::Points { collection, records } => {
-                OwnedStep::Points(collection.clone(), records.to_vec())
-            }
+            RestoreStep::Points { collection, records } => OwnedStep::Points(collection.clone(), records),
             RestoreStep::Save => OwnedStep::Save,
             RestoreStep::Resume => OwnedStep::Resume,
             RestoreStep::Finish { position } => OwnedStep::Finish(position),

@@ -260,7 +260,7 @@ impl Collection {
             }
         }
         let mut state = self.state.write();
-        state.put(Slot::new(version, point, dense));
+        state.put(Slot::copied(version, point, dense));
         let moment = self.clock.as_ref().map_or(0, |clock| clock.written(version));
         self.track(&mut state, moment);
         Ok(())

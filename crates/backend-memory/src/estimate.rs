@@ -71,7 +71,7 @@ fn of_collection(options: &MemoryOptions, expected: &Expected) -> u64 {
     let (mut bodies, mut ids) = (0, 0);
     for (at, point) in (0..).zip(sample) {
         indexes.insert(at, &point.payload);
-        bodies += Slot::new(Lsn::ZERO, point, 0).bytes();
+        bodies += Slot::copied(Lsn::ZERO, point, 0).bytes();
         // A B-tree whose keys come in order is half full.
         ids += 2 * match point.id {
             PointId::Num(_) => size_of::<(u64, u32)>(),

@@ -73,6 +73,13 @@ impl Graph {
         self.distance
     }
 
+    /// Takes room for so many exact vectors at once, where there are none yet.
+    pub fn reserve(&self, vectors: usize) {
+        if let Some(exact) = &self.exact {
+            exact.write().reserve(vectors);
+        }
+    }
+
     /// Adds a vector. Only one thread may add at a time.
     pub fn add(&self, slot: u32, vector: &[f32]) -> Result<()> {
         if vector.len() != self.dimension {

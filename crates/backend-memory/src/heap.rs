@@ -13,25 +13,41 @@ pub const fn allocated(bytes: usize) -> usize {
     }
 }
 
-/// A copy of a payload that has room for its own keys only; a plain clone has room for up to twice as many.
-pub fn compact(payload: &Payload) -> Payload {
-    payload.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+/// A payload that has room for what is in it only; one that grew has room for up to twice as much.
+pub fn compact(entries: impl IntoIterator<Item = (String, Value)>) -> Payload {
+    let compact_key = |(mut key, value): (String, Value)| {
+        key.shrink_to_fit();
+        (key, compact_value(value))
+    };
+    entries.into_iter().map(compact_key).collect()
+}
+
+fn compact_value(value: Value) -> Value {
+    match value {
+        Value::String(mut text) => {
+            text.shrink_to_fit();
+            text.into()
+        }
+        Value::Array(values) => {
+            let mut values: Vec<_> = values.into_iter().map(compact_value).collect();
+            values.shrink_to_fit();
+            values.into()
+        }
+        Value::Object(map) => compact(map).into(),
+        value => value,
+    }
 }
 
 /// What a payload made by [`compact`] takes on the heap: many times its JSON text if its values are short.
 pub fn payload_bytes(payload: &Payload) -> usize {
-    map_bytes(payload, payload.len())
-}
-
-fn map_bytes(map: &Payload, room: usize) -> usize {
-    if map.is_empty() {
+    if payload.is_empty() {
         return 0;
     }
-    let buckets = buckets(map.len());
-    let entries = allocated(room * size_of::<(u64, String, Value)>());
+    let entries = allocated(payload.len() * size_of::<(u64, String, Value)>());
     // A place in the entries and a byte of control for each bucket, and a group of control bytes.
-    let table = allocated(buckets * (size_of::<usize>() + 1) + 16);
-    entries + table + map.iter().map(|(key, value)| allocated(key.len()) + value_bytes(value)).sum::<usize>()
+    let table = allocated(buckets(payload.len()) * (size_of::<usize>() + 1) + 16);
+    let values = payload.iter().map(|(key, value)| allocated(key.len()) + value_bytes(value));
+    entries + table + values.sum::<usize>()
 }
 
 fn value_bytes(value: &Value) -> usize {
@@ -41,8 +57,7 @@ fn value_bytes(value: &Value) -> usize {
         Value::Array(values) => {
             allocated(values.len() * size_of::<Value>()) + values.iter().map(value_bytes).sum::<usize>()
         }
-        // A clone has room for as many entries as its table.
-        Value::Object(map) => map_bytes(map, buckets(map.len()) * 7 / 8),
+        Value::Object(map) => payload_bytes(map),
     }
 }
 
@@ -85,8 +100,8 @@ mod tests {
             json!({ "source": "src", "path": "a/b.rs", "chunk": 1, "chunks": 2, "lang": { "n": 1 } });
         let Value::Object(payload) = payload else { unreachable!() };
         let text = serde_json::to_string(&payload).unwrap().len();
-        assert!(payload_bytes(&compact(&payload)) > 5 * text);
-        assert_eq!(compact(&payload), payload);
+        assert!(payload_bytes(&compact(payload.clone())) > 5 * text);
+        assert_eq!(compact(payload.clone()), payload);
         assert_eq!(payload_bytes(&Payload::new()), 0);
     }
 }

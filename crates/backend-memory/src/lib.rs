@@ -15,6 +15,7 @@
 //! | `recency` | when a point was last used, where a store may become partial |
 //! | `room` | what is held, what may be added, what gives way |
 //! | [`estimate`] | what points take, and whether they fit |
+//! | `pages` | large pieces of memory |
 //! | `heap`, `machine` | what values take on the heap; what is free |
 //! | `search` | nearest points: graph or scan, then exact scores |
 //!
@@ -34,6 +35,7 @@ mod heap;
 mod ids;
 mod machine;
 mod options;
+mod pages;
 mod payload_index;
 mod recency;
 mod room;

@@ -33,19 +33,31 @@ static NO_PAYLOAD: LazyLock<Payload> = LazyLock::new(Payload::new);
 
 impl Slot {
     /// Everything of a point but its dense vectors.
-    pub fn new(version: Lsn, point: &Point, dense: u64) -> Self {
-        let sparse = point.vectors.iter().filter_map(|(name, vector)| match vector {
-            Vector::Sparse(vector) => Some((name.clone(), vector.clone())),
+    pub fn new(version: Lsn, point: Point, dense: u64) -> Self {
+        let sparse = point.vectors.into_iter().filter_map(|(name, vector)| match vector {
+            Vector::Sparse(SparseVector { mut indices, mut values }) => {
+                indices.shrink_to_fit();
+                values.shrink_to_fit();
+                Some((name, SparseVector { indices, values }))
+            }
             Vector::Dense(_) => None,
         });
         let (number, uuid) = split(point.id);
         let body = Body {
             uuid,
-            payload: compact(&point.payload),
-            text: point.text.as_deref().map(Box::from),
+            payload: compact(point.payload),
+            text: point.text.map(String::into_boxed_str),
             sparse: sparse.collect(),
         };
         Self { number, version, dense, body: body.boxed() }
+    }
+
+    /// The same of a point that others hold, too.
+    pub fn copied(version: Lsn, point: &Point, dense: u64) -> Self {
+        let sparse = point.vectors.iter().filter(|(_, vector)| matches!(vector, Vector::Sparse(_)));
+        let vectors = sparse.map(|(name, vector)| (name.clone(), vector.clone())).collect();
+        let (payload, text) = (point.payload.clone(), point.text.clone());
+        Self::new(version, Point { id: point.id, vectors, payload, text }, dense)
     }
 
     /// A slot that never held a point, because writing it failed.
@@ -86,7 +98,7 @@ impl Slot {
     #[must_use]
     pub fn with_payload(&self, version: Lsn, payload: Payload) -> Self {
         let mut body = self.body.as_deref().cloned().unwrap_or_default();
-        body.payload = compact(&payload);
+        body.payload = compact(payload);
         Self { number: self.number, version, dense: self.dense, body: body.boxed() }
     }
 

@@ -39,7 +39,7 @@ struct Inner {
     position: Mutex<Option<Position>>,
     restoring: AtomicBool,
     /// The collection that is being restored, if its graphs came before its points.
-    load: Mutex<Option<Load>>,
+    load: Mutex<Option<Arc<Load>>>,
     closed: AtomicBool,
     room: Room,
     rebuilding: watch::Sender<Rebuilds>,
@@ -129,6 +129,16 @@ impl MemoryStore {
                 return Err(Error::new(ErrorKind::Overloaded, text).with_source(error));
             }
         }
+    }
+
+    /// Puts points where the graphs of their collection have them, two halves side by side but for their vectors.
+    async fn load_points(&self, load: &Arc<Load>, mut records: Vec<Record>) -> Result<()> {
+        let half = records.split_off(records.len() / 2);
+        let put = |records: Vec<Record>| {
+            let load = Arc::clone(load);
+            self.blocking(move |_| load.put(records))
+        };
+        tokio::try_join!(put(records), put(half)).map(|_| ())
     }
 
     async fn blocking<T: Send + 'static>(
@@ -264,19 +274,22 @@ impl Inner {
             let text = format!("saved graphs take {needed} bytes for a moment, beside {held} of {most}");
             return Err(Error::new(ErrorKind::StorageFull, text));
         }
-        *self.load.lock() = Some(load);
+        *self.load.lock() = Some(Arc::new(load));
         Ok(())
     }
 
-    /// Whether this collection's points go to where its graphs have them.
-    fn is_loading(&self, collection: &CollectionRef) -> bool {
-        self.load.lock().as_ref().is_some_and(|load| load.is_of(collection))
+    /// The load of this collection, if its points go to where its graphs have them.
+    fn load_of(&self, collection: &CollectionRef) -> Option<Arc<Load>> {
+        self.load.lock().clone().filter(|load| load.is_of(collection))
     }
 
     /// Puts the points of a load in place.
     fn end_load(&self) -> Result<()> {
-        let load = self.load.lock().take();
-        load.map_or(Ok(()), Load::finish)
+        let load = self.load.lock().clone();
+        load.map_or(Ok(()), |load| load.finish())?;
+        // Not before: one that failed takes no position.
+        *self.load.lock() = None;
+        Ok(())
     }
 
     /// Forgets everything.
@@ -308,44 +321,20 @@ impl Inner {
         Ok(reached)
     }
 
-    fn restore(&self, step: RestoreStep<'_>) -> Result<()> {
-        self.open()?;
-        step.check(self.restoring.load(Ordering::Relaxed), *self.position.lock())?;
-        match step {
-            RestoreStep::Begin => {
-                self.restoring.store(true, Ordering::Relaxed);
-                self.clear();
-            }
-            RestoreStep::Collection { spec, incarnation } => self.create(spec, incarnation)?,
-            RestoreStep::Points { collection, records } => {
-                let meant = self.meant(collection);
-                let meant = meant.ok_or_else(|| {
-                    Error::invalid(format!(
-                        "a restore brings points of `{}` before the collection",
-                        collection.name
-                    ))
-                })?;
-                self.take_room(|| records.iter().map(|record| room::most_bytes(&record.point)).sum())?;
-                match self.load.lock().as_mut().filter(|load| load.is_of(collection)) {
-                    Some(load) => records.iter().for_each(|record| load.put(record)),
-                    None => {
-                        records.iter().try_for_each(|record| meant.upsert(record.version, &record.point))?
-                    }
-                }
-            }
-            RestoreStep::Save => {}
-            RestoreStep::Resume => self.restoring.store(true, Ordering::Relaxed),
-            RestoreStep::Finish { position } => {
-                *self.position.lock() = Some(position);
-                self.restoring.store(false, Ordering::Relaxed);
-            }
-        }
-        Ok(())
+    /// Takes points of a restore into a collection that no graphs were loaded for.
+    fn restore_points(&self, collection: &CollectionRef, records: &[Record]) -> Result<()> {
+        let meant = self.meant(collection).ok_or_else(|| {
+            Error::invalid(format!("a restore brings points of `{}` before the collection", collection.name))
+        })?;
+        self.take_room_of(records)?;
+        records.iter().try_for_each(|record| meant.upsert(record.version, &record.point))
+    }
+
+    fn take_room_of(&self, records: &[Record]) -> Result<()> {
+        self.take_room(|| records.iter().map(|record| room::most_bytes(&record.point)).sum())
     }
 }
 
-/// Points that are put in place of a load before others have their turn: less than a millisecond.
-const LOADED_AT_ONCE: usize = 250;
 /// Runs with more points than this go to a blocking thread; adding a point takes some hundred microseconds.
 const INLINE_POINTS: usize = 4;
 
@@ -382,35 +371,47 @@ impl VectorStore for MemoryStore {
     }
 
     async fn restore(&self, cx: &Context, step: RestoreStep<'_>) -> Result<()> {
+        let inner = &self.inner;
+        inner.open()?;
+        step.check(inner.restoring.load(Ordering::Relaxed), *inner.position.lock())?;
+        let ends_load = !matches!(step, RestoreStep::Begin | RestoreStep::Points { .. });
+        if ends_load && inner.load.lock().is_some() {
+            self.blocking(Inner::end_load).await?;
+        }
         match step {
-            RestoreStep::Points { collection, records } if self.inner.is_loading(collection) => {
-                // A copy of the points for another thread would take longer than the work.
-                for records in records.chunks(LOADED_AT_ONCE) {
-                    self.with_room(cx, || async move {
-                        self.inner.restore(RestoreStep::Points { collection, records })
+            RestoreStep::Begin => {
+                inner.restoring.store(true, Ordering::Relaxed);
+                inner.clear();
+            }
+            RestoreStep::Collection { spec, incarnation } => inner.create(spec, incarnation)?,
+            RestoreStep::Points { collection, records } => match inner.load_of(collection) {
+                Some(load) => {
+                    let records = Arc::new(records);
+                    self.with_room(cx, || async {
+                        let records = Arc::clone(&records);
+                        self.blocking(move |inner| inner.open().and_then(|()| inner.take_room_of(&records)))
+                            .await
                     })
                     .await?;
-                    tokio::task::yield_now().await;
+                    self.load_points(&load, Arc::unwrap_or_clone(records)).await?;
                 }
-                Ok(())
-            }
-            RestoreStep::Points { collection, records } => {
-                self.with_room(cx, || async move {
-                    let (collection, records) = (collection.clone(), records.to_vec());
-                    self.blocking(move |inner| {
-                        inner.restore(RestoreStep::Points { collection: &collection, records: &records })
+                None => {
+                    let points = Arc::new((collection.clone(), records));
+                    self.with_room(cx, || async {
+                        let points = Arc::clone(&points);
+                        self.blocking(move |inner| inner.restore_points(&points.0, &points.1)).await
                     })
-                    .await
-                })
-                .await
-            }
-            step => {
-                if self.inner.load.lock().is_some() && !matches!(step, RestoreStep::Begin) {
-                    self.blocking(Inner::end_load).await?;
+                    .await?;
                 }
-                self.inner.restore(step)
+            },
+            RestoreStep::Save => {}
+            RestoreStep::Resume => inner.restoring.store(true, Ordering::Relaxed),
+            RestoreStep::Finish { position } => {
+                *inner.position.lock() = Some(position);
+                inner.restoring.store(false, Ordering::Relaxed);
             }
         }
+        Ok(())
     }
 
     async fn search(

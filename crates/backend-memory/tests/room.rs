@@ -128,10 +128,7 @@ async fn a_partial_store_that_is_loaded_keeps_the_newest_points() {
     for ids in ids.chunks(500) {
         let records: Vec<Record> =
             source.store.get(&cx(), &collection.name, ids, &Fields::ALL).await.unwrap();
-        store
-            .restore(&cx(), RestoreStep::Points { collection: &collection, records: &records })
-            .await
-            .unwrap();
+        store.restore(&cx(), RestoreStep::Points { collection: &collection, records }).await.unwrap();
     }
     store.restore(&cx(), RestoreStep::Finish { position: source.position }).await.unwrap();
     assert!(store.is_partial() && store.memory_bytes().unwrap() <= 4 * MIB);

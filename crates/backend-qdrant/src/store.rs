@@ -243,7 +243,7 @@ impl QdrantStore {
                         collection.name
                     )));
                 };
-                let puts = records.iter().map(|record| (record.version, Arc::new(record.point.clone())));
+                let puts = records.into_iter().map(|record| (record.version, Arc::new(record.point)));
                 let batch = Batch { puts: puts.collect(), ..Batch::default() };
                 changes::write(cx, engine, &known, batch).await?;
             }

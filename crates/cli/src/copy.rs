@@ -134,7 +134,7 @@ impl Copying<'_> {
                     None => Ok(None),
                 }
             };
-            let (written, ahead) = tokio::join!(self.write(collection, &read.records), ahead);
+            let (written, ahead) = tokio::join!(self.write(collection, read.records), ahead);
             written?;
             match ahead? {
                 Some(page) => read = page,
@@ -147,17 +147,18 @@ impl Copying<'_> {
     async fn some(&mut self, collection: &CollectionRef, ids: &[PointId]) -> Result<()> {
         for ids in ids.chunks(PAGE) {
             let records = self.from.get(&page(), &collection.name, ids, &Fields::ALL).await?;
-            self.write(collection, &records).await?;
+            self.write(collection, records).await?;
         }
         Ok(())
     }
 
-    async fn write(&mut self, collection: &CollectionRef, records: &[Record]) -> Result<()> {
+    async fn write(&mut self, collection: &CollectionRef, records: Vec<Record>) -> Result<()> {
         if records.is_empty() {
             return Ok(());
         }
+        let written = records.len() as u64;
         self.into.restore(&page(), RestoreStep::Points { collection, records }).await?;
-        self.done += records.len() as u64;
+        self.done += written;
         (self.progress)(self.done, self.total);
         if self.done - self.saved >= SAVE_EVERY {
             self.into.restore(&page(), RestoreStep::Save).await?;

@@ -108,7 +108,7 @@ pub struct CollectionInfo {
 /// `Finish`. From `Begin` until `Finish` returned, the position of the store is `None`, also after
 /// a crash in between, so that a half-loaded store is never taken for a whole one. A store that was opened again
 /// starts with `Begin`, or with `Resume` to keep what was there at the last `Save`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum RestoreStep<'a> {
     /// Forgets everything that the store holds.
     Begin,
@@ -124,7 +124,7 @@ pub enum RestoreStep<'a> {
         /// Where.
         collection: &'a CollectionRef,
         /// What; ids are unique in a step, and new or newer than what earlier steps wrote.
-        records: &'a [Record],
+        records: Vec<Record>,
     },
     /// Makes what was loaded so far durable, for a `Resume`.
     Save,

@@ -9,6 +9,7 @@
 //! no more. They are listed again from one snapshot to the next until too many points changed: what a store finds in them in
 //! another version it adds anew.
 
+use futures::StreamExt;
 use mainstay_core::graphs::MAX_PART_BYTES;
 use mainstay_core::{CollectionInfo, CollectionRef, Context, Error, ErrorKind, Lsn, Result, VectorStore};
 
@@ -29,6 +30,8 @@ const STALE: u64 = 50;
 /// Unpacked bytes that the links of a point may take; some hundred are usual.
 const MOST_PER_POINT: u64 = 16 << 10;
 const SPARE_BYTES: u64 = 64 << 20;
+/// Parts that are read at once, and so may be in memory before they turn out to be too many.
+const AT_ONCE: usize = 4;
 
 /// Whether graphs that were saved at an earlier snapshot are still worth listing, of a collection that now has so many
 /// points, of which so many are newer than the graphs.
@@ -142,8 +145,11 @@ pub async fn load(
 async fn read(repository: &Repository, saved: &GraphManifest, points: u64) -> Result<Vec<Vec<u8>>> {
     let most = points.saturating_mul(MOST_PER_POINT).saturating_add(SPARE_BYTES);
     let (mut parts, mut bytes) = (Vec::new(), 0);
-    for file in &saved.files {
-        let part = part(repository, *file).await?;
+    let reading: Vec<_> = saved.files.iter().map(|file| part(repository, *file)).collect();
+    let mut reading =
+        futures::stream::iter(reading).buffered(AT_ONCE).zip(futures::stream::iter(&saved.files));
+    while let Some((part, file)) = reading.next().await {
+        let part = part?;
         bytes += part.len() as u64;
         if bytes > most {
             return Err(

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mainstay_core::expected::MAX_SAMPLE;
+use mainstay_core::parts::parts;
 use mainstay_core::{
     CollectionName, CollectionRef, Context, Error, ErrorKind, Expected, Record, RestoreStep, Result,
     VectorStore,
@@ -26,6 +27,8 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(120);
 const AHEAD: usize = 6;
 /// Points that the store is given at once.
 const STEP: usize = 2_000;
+/// Bytes of points that it is given at once.
+const STEP_BYTES: usize = 64 << 20;
 /// How often the mark of a restore is renewed.
 const MARK_EVERY: Duration = Duration::from_secs(60);
 
@@ -94,11 +97,13 @@ pub async fn load_marked(
         graphs::load(repository, collection, into, &step()).await.map_err(Store)?;
         let target = CollectionRef { name: spec.name.clone(), incarnation };
         while let Some(found) = reading.next().await.map_err(Snapshot)? {
-            for records in found.chunks(STEP) {
+            for records in
+                parts(found.into_iter().map(|record| (record.point.size_bytes(), record)), STEP, STEP_BYTES)
+            {
+                done += records.len() as u64;
                 into.restore(&step(), RestoreStep::Points { collection: &target, records })
                     .await
                     .map_err(Store)?;
-                done += records.len() as u64;
                 progress(done, total);
             }
             mark.renew().await;

@@ -335,7 +335,7 @@ impl Machine {
         let mut inner = self.inner.lock();
         step.check(inner.loading, inner.shown.position.filter(|_| !inner.shown.restoring))?;
         let mut state = (*inner.shown).clone();
-        state.restore(step, horizon)?;
+        state.restore(&step, horizon)?;
         inner.loading = !matches!(step, RestoreStep::Finish { .. });
         match step {
             RestoreStep::Begin => {

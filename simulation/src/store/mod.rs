@@ -278,24 +278,23 @@ impl VectorStore for Handle {
 
     async fn restore(&self, _: &Context, step: RestoreStep<'_>) -> Result<()> {
         let fault = self.enter(Operation::Restore).await?;
+        let done = match &step {
+            RestoreStep::Begin => "begins to load".to_owned(),
+            RestoreStep::Finish { position } => format!("is loaded at {}", position.lsn),
+            _ => "loads".to_owned(),
+        };
         let taken = match (fault, step) {
             (Some(Fault::Late(_)), _) => Ok(()),
-            (Some(Fault::Half(most)), RestoreStep::Points { collection, records }) => {
-                let half = &records[..most.min(records.len())];
-                self.machine.restore(RestoreStep::Points { collection, records: half })?;
+            (Some(Fault::Half(most)), RestoreStep::Points { collection, mut records }) => {
+                records.truncate(most);
+                self.machine.restore(RestoreStep::Points { collection, records })?;
                 let error = Error::new(ErrorKind::Unavailable, "the connection was lost half-way");
                 Err(error.with_effect(Effect::Unknown))
             }
             (_, step) => self.machine.restore(step),
         };
         let member = self.machine.member;
-        self.world.note(|| match step {
-            RestoreStep::Begin => format!("store {member}: begins to load: {taken:?}"),
-            RestoreStep::Finish { position } => {
-                format!("store {member}: is loaded at {}: {taken:?}", position.lsn)
-            }
-            _ => format!("store {member}: loads: {taken:?}"),
-        });
+        self.world.note(|| format!("store {member}: {done}: {taken:?}"));
         self.leave(Operation::Restore, fault, taken).await
     }
 

@@ -120,11 +120,11 @@ impl State {
     ///
     /// # Errors
     /// `Invalid` for a step out of order.
-    pub fn restore(&mut self, step: RestoreStep<'_>, horizon: Lsn) -> Result<()> {
+    pub fn restore(&mut self, step: &RestoreStep<'_>, horizon: Lsn) -> Result<()> {
         step.check(self.restoring, self.position)?;
         match step {
             RestoreStep::Begin => *self = Self { restoring: true, ..Self::default() },
-            RestoreStep::Collection { spec, incarnation } => self.create(spec, incarnation),
+            RestoreStep::Collection { spec, incarnation } => self.create(spec, *incarnation),
             RestoreStep::Points { collection, records } => {
                 let held = self.meant(collection);
                 let held = held.ok_or_else(|| Error::invalid("points came before their collection"))?;
@@ -136,7 +136,7 @@ impl State {
             RestoreStep::Save => {}
             RestoreStep::Resume => self.restoring = true,
             RestoreStep::Finish { position } => {
-                self.position = Some(position);
+                self.position = Some(*position);
                 self.restoring = false;
                 self.horizon = horizon.max(position.lsn);
             }

@@ -181,13 +181,16 @@ async fn a_restore_that_was_cut_off_leaves_an_empty_store() {
     store.restore(&cx(), RestoreStep::Begin).await.unwrap();
     let spec = spec(2);
     store.restore(&cx(), RestoreStep::Collection { spec: &spec, incarnation: c.incarnation }).await.unwrap();
-    store.restore(&cx(), RestoreStep::Points { collection: &c, records: &records[..5] }).await.unwrap();
+    store
+        .restore(&cx(), RestoreStep::Points { collection: &c, records: records[..5].to_vec() })
+        .await
+        .unwrap();
     assert_eq!(store.flush(&cx()).await.unwrap(), None);
     drop(store);
     let store = open(directory.path()).await;
     assert_eq!(store.position(&cx()).await.unwrap(), None);
     assert!(store.collections(&cx()).await.unwrap().is_empty());
-    let step = RestoreStep::Points { collection: &c, records: &records };
+    let step = RestoreStep::Points { collection: &c, records: records.clone() };
     assert_eq!(store.restore(&cx(), step).await.unwrap_err().kind(), ErrorKind::Invalid);
     log.feed(&store).await;
     assert_eq!(contents(&store, "c").await, records);

@@ -63,7 +63,7 @@ async fn a_suffix_applied_again_changes_nothing() {
     assert_eq!(store.position(&cx()).await.unwrap(), None);
     let spec = spec(2);
     store.restore(&cx(), RestoreStep::Collection { spec: &spec, incarnation: c.incarnation }).await.unwrap();
-    store.restore(&cx(), RestoreStep::Points { collection: &c, records: &source }).await.unwrap();
+    store.restore(&cx(), RestoreStep::Points { collection: &c, records: source.clone() }).await.unwrap();
     // The source was ahead of the position that the copy takes.
     store.restore(&cx(), RestoreStep::Finish { position: log.at(1) }).await.unwrap();
     assert_eq!(store.position(&cx()).await.unwrap(), Some(log.at(1)));

@@ -16,6 +16,7 @@ use usearch::Index;
 
 use super::read::{Links, damaged};
 use crate::graph::usearch_error;
+use crate::pages::Pages;
 
 const SIZES: usize = 8;
 const HEAD: usize = 64;
@@ -27,7 +28,7 @@ const ROW_HEAD: usize = 10;
 
 /// A file of usearch whose vectors are still to come.
 pub struct Image {
-    bytes: Vec<u8>,
+    bytes: Pages,
     row_bytes: usize,
     rows: usize,
     /// Where the links of each row are.
@@ -59,8 +60,7 @@ impl Image {
         };
         let all_nodes: usize = links.levels.iter().map(|levels| node_bytes(*levels)).sum();
         let after_rows = SIZES + rows * row_bytes;
-        // Zeros that nobody wrote take no memory until somebody does.
-        let mut bytes = vec![0; after_rows + HEAD + HEADER + rows * 2 + all_nodes];
+        let mut bytes = Pages::zeroed(after_rows + HEAD + HEADER + rows * 2 + all_nodes)?;
         bytes[..4].copy_from_slice(&(rows as u32).to_le_bytes());
         bytes[4..SIZES].copy_from_slice(&sizes[4..]);
         let count = (rows as u64).to_le_bytes();

@@ -10,6 +10,8 @@ use mainstay_core::{ErrorKind, LogId, Point};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use super::Load;
+use crate::collection::Collection;
 use crate::{MemoryOptions, MemoryStore, Quantization};
 
 const DIMENSION: usize = 16;
@@ -113,6 +115,7 @@ async fn load(into: &MemoryStore, parts: Vec<Vec<u8>>, records: &[Record]) -> ma
     into.restore(&cx(), step).await.unwrap();
     let loaded = into.graphs().unwrap().load(&cx(), &docs(), records.len() as u64, parts).await;
     for records in records.chunks(700) {
+        let records = records.to_vec();
         into.restore(&cx(), RestoreStep::Points { collection: &docs(), records }).await.unwrap();
     }
     let position = Position::start(LogIdentity { id: LogId(Default::default()), epoch: 1 });
@@ -134,6 +137,23 @@ async fn a_store_with_loaded_graphs_answers_as_the_one_that_they_were_saved_of()
         // The same graph takes the same way to the same points.
         assert_eq!(copy.hits(100).await, filled.hits(100).await, "{quantization:?}");
     }
+}
+
+#[tokio::test]
+async fn points_that_come_twice_count_once_and_after_the_end_are_refused() {
+    let filled = Filled::new(Quantization::F16).await;
+    let (parts, records) = (filled.saved(), filled.records().await);
+    let options = MemoryOptions { quantization: Quantization::F16, ..MemoryOptions::default() };
+    let collection = Arc::new(Collection::new(spec(), Lsn(1), Arc::new(options), None).unwrap());
+    let load = Load::new(Arc::clone(&collection), &parts, POINTS).unwrap();
+    load.put(records.clone()).unwrap();
+    load.put(records[..100].to_vec()).unwrap();
+    assert_eq!(collection.len(), 0);
+    load.finish().unwrap();
+    assert_eq!(collection.len(), POINTS);
+    assert_eq!(collection.get(&[PointId::Num(7)], &Fields::ALL), records[7..8]);
+    assert_eq!(load.put(records).unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(load.finish().unwrap_err().kind(), ErrorKind::Unavailable);
 }
 
 #[tokio::test]

@@ -149,7 +149,7 @@ impl VectorStore for ModelStore {
             RestoreStep::Points { collection, records } => {
                 let meant = state.meant(collection);
                 let meant = meant.ok_or_else(|| Error::invalid("points came before their collection"))?;
-                meant.records.extend(records.iter().map(|record| (record.point.id, record.clone())));
+                meant.records.extend(records.into_iter().map(|record| (record.point.id, record)));
             }
             RestoreStep::Save => {}
             RestoreStep::Resume => state.restoring = true,

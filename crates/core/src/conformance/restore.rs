@@ -19,7 +19,7 @@ pub async fn copy(from: &dyn VectorStore, into: &dyn VectorStore, position: Posi
         into.restore(&cx(), RestoreStep::Collection { spec: &spec, incarnation }).await.unwrap();
         let collection = CollectionRef { name: spec.name.clone(), incarnation };
         for records in records.chunks(7) {
-            let step = RestoreStep::Points { collection: &collection, records };
+            let step = RestoreStep::Points { collection: &collection, records: records.to_vec() };
             into.restore(&cx(), step).await.unwrap();
         }
     }
@@ -46,7 +46,7 @@ pub async fn a_restore_that_was_cut_short_goes_on_from_what_was_saved<F: StoreFa
     script.apply_to(&model).await;
     let whole = state_of(&model).await;
     let (spec, incarnation, records) = &whole[0];
-    let points = |records| RestoreStep::Points { collection: &docs, records };
+    let points = |records: &[Record]| RestoreStep::Points { collection: &docs, records: records.to_vec() };
     store.restore(&cx(), RestoreStep::Begin).await.unwrap();
     store.restore(&cx(), RestoreStep::Collection { spec, incarnation: *incarnation }).await.unwrap();
     store.restore(&cx(), points(&records[..8])).await.unwrap();
@@ -85,11 +85,11 @@ pub async fn what_was_taken_over_from_another_store_has_to_be_loaded<F: StoreFac
     assert_eq!(store.position(&cx()).await.unwrap(), Some(script.position(Lsn(1))));
     assert_eq!(state_of(&store).await.len(), 1);
 
-    let records = [Record { version: Lsn::ZERO, point: Point::new(2, vec![3.0, 4.0]) }];
+    let records = vec![Record { version: Lsn::ZERO, point: Point::new(2, vec![3.0, 4.0]) }];
     model.restore(&cx(), RestoreStep::Begin).await.unwrap();
     let step = RestoreStep::Collection { spec: &spec, incarnation: taken.incarnation };
     model.restore(&cx(), step).await.unwrap();
-    model.restore(&cx(), RestoreStep::Points { collection: &taken, records: &records }).await.unwrap();
+    model.restore(&cx(), RestoreStep::Points { collection: &taken, records }).await.unwrap();
     model.restore(&cx(), RestoreStep::Finish { position: script.position(Lsn(1)) }).await.unwrap();
     copy(&model, &store, script.position(Lsn(1))).await;
     for store in [&model as &dyn VectorStore, &store] {
@@ -122,7 +122,7 @@ pub async fn a_restore_out_of_order_is_refused<F: StoreFactory>(factory: &F) {
     assert_eq!(store.restore(&cx(), step).await.unwrap_err().kind(), ErrorKind::Invalid);
     store.restore(&cx(), RestoreStep::Begin).await.unwrap();
     let unknown = CollectionRef { name: name("docs"), incarnation: Lsn(1) };
-    let step = RestoreStep::Points { collection: &unknown, records: &[] };
+    let step = RestoreStep::Points { collection: &unknown, records: Vec::new() };
     assert_eq!(store.restore(&cx(), step).await.unwrap_err().kind(), ErrorKind::Invalid);
     assert_eq!(store.position(&cx()).await.unwrap(), None);
 }

@@ -146,7 +146,7 @@ async fn restore(source: &Member, target: &Member) -> Result<()> {
                 Err(error) => return Err(failed(error)),
             };
             if !read.records.is_empty() {
-                let step = RestoreStep::Points { collection: &collection, records: &read.records };
+                let step = RestoreStep::Points { collection: &collection, records: read.records };
                 into.restore(&page(), step).await?;
             }
             match read.next {

@@ -133,7 +133,7 @@ impl Exposed {
             self.model.restore(&cx, RestoreStep::Collection { spec, incarnation }).await.unwrap();
             let collection = &CollectionRef { name: spec.name.clone(), incarnation };
             let records: Vec<Record> = records.values().cloned().collect();
-            self.model.restore(&cx, RestoreStep::Points { collection, records: &records }).await.unwrap();
+            self.model.restore(&cx, RestoreStep::Points { collection, records }).await.unwrap();
         }
         self.model.restore(&cx, RestoreStep::Finish { position }).await.unwrap();
     }
