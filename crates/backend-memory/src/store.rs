@@ -337,6 +337,8 @@ impl Inner {
 
 /// Runs with more points than this go to a blocking thread; adding a point takes some hundred microseconds.
 const INLINE_POINTS: usize = 4;
+/// The same for points that are read; copying one takes some microseconds.
+const INLINE_IDS: usize = 32;
 
 #[async_trait]
 impl VectorStore for MemoryStore {
@@ -435,7 +437,12 @@ impl VectorStore for MemoryStore {
         ids: &[PointId],
         fields: &Fields,
     ) -> Result<Vec<Record>> {
-        Ok(self.inner.collection(collection)?.get(ids, fields))
+        let collection = self.inner.collection(collection)?;
+        if ids.len() <= INLINE_IDS {
+            return Ok(collection.get(ids, fields));
+        }
+        let (ids, fields) = (ids.to_vec(), fields.clone());
+        self.blocking(move |_| Ok(collection.get(&ids, &fields))).await
     }
 
     async fn scroll(
