@@ -33,7 +33,7 @@ const FILE_BYTES: usize = 32 << 20;
 /// How many ids are asked for at once.
 const GET: usize = 512;
 /// How many ids and versions are read at once.
-const SCROLL: usize = 10_000;
+const SCROLL: usize = 4_000;
 /// Ids and versions held in memory at once; a larger collection is gone through several times.
 const MAX_IDS: u64 = 8 << 20;
 /// Buckets under way: one is read while another is packed, and others wait for the disk.
@@ -233,7 +233,8 @@ impl Taking<'_> {
                 });
                 self.bucket(&info.spec, number, ids, before)
             });
-            let mut done = futures::stream::iter(work).buffered(ahead);
+            // In no order, so that what did not change is found out while the first that did is packed.
+            let mut done = futures::stream::iter(work).buffer_unordered(ahead);
             let buckets = async {
                 while let Some((bucket, part)) = done.try_next().await? {
                     written += part;
@@ -259,6 +260,7 @@ impl Taking<'_> {
             graph = saved;
             written += part;
         }
+        taken.sort_unstable_by_key(|bucket: &Bucket| bucket.number);
         if self.is_gone(info).await? {
             return Err(Error::new(ErrorKind::Unavailable, "the collection was dropped while it was read"));
         }
