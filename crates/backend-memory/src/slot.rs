@@ -42,28 +42,31 @@ impl Slot {
             }
             Vector::Dense(_) => None,
         });
-        let (number, uuid) = split(point.id);
-        let body = Body {
-            uuid,
-            payload: compact(point.payload),
-            text: point.text.map(String::into_boxed_str),
-            sparse: sparse.collect(),
-        };
-        Self { number, version, dense, body: body.boxed() }
+        let (payload, sparse) = (compact(point.payload), sparse.collect());
+        let text = point.text.map(String::into_boxed_str);
+        Self::of(point.id, version, dense, Body { uuid: None, payload, text, sparse })
     }
 
     /// The same of a point that others hold, too.
     pub fn copied(version: Lsn, point: &Point, dense: u64) -> Self {
-        let sparse = point.vectors.iter().filter(|(_, vector)| matches!(vector, Vector::Sparse(_)));
-        let vectors = sparse.map(|(name, vector)| (name.clone(), vector.clone())).collect();
-        let (payload, text) = (point.payload.clone(), point.text.clone());
-        Self::new(version, Point { id: point.id, vectors, payload, text }, dense)
+        let sparse = point.vectors.iter().filter_map(|(name, vector)| match vector {
+            Vector::Sparse(vector) => Some((name.clone(), vector.clone())),
+            Vector::Dense(_) => None,
+        });
+        let entries = point.payload.iter().map(|(key, value)| (key.clone(), value.clone()));
+        let (payload, sparse) = (compact(entries), sparse.collect());
+        let text = point.text.as_deref().map(Box::from);
+        Self::of(point.id, version, dense, Body { uuid: None, payload, text, sparse })
     }
 
     /// A slot that never held a point, because writing it failed.
     pub fn wasted(id: PointId) -> Self {
+        Self::of(id, Lsn(0), 0, Body::default())
+    }
+
+    fn of(id: PointId, version: Lsn, dense: u64, body: Body) -> Self {
         let (number, uuid) = split(id);
-        Self { number, version: Lsn(0), dense: 0, body: Body { uuid, ..Body::default() }.boxed() }
+        Self { number, version, dense, body: Body { uuid, ..body }.boxed() }
     }
 
     /// The point that is or was here.
