@@ -22,8 +22,6 @@ pub struct Load {
     collection: Arc<Collection>,
     /// The slot and the version that the graphs know each point by.
     known: HashMap<PointId, (u32, Lsn)>,
-    /// Bytes that it takes beside the points.
-    bytes: u64,
     /// `None` once it is in place.
     filled: Mutex<Option<Filled>>,
 }
@@ -74,14 +72,15 @@ impl Load {
         };
         let (known, graphs) = both(known, graphs)?;
         let graphs = graphs?;
-        let bytes = graphs.iter().map(|loading| loading.image.bytes().len() as u64).sum();
         let filled = Mutex::new(Some(Filled { state, came, slots, graphs, late: Vec::new() }));
-        Ok(Self { collection, known, bytes, filled })
+        Ok(Self { collection, known, filled })
     }
 
     /// Bytes that it takes beside the points.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        let filled = self.filled.lock();
+        let graphs = filled.as_ref().map_or(&[][..], |filled| &filled.graphs);
+        graphs.iter().map(|loading| loading.image.bytes().len() as u64).sum()
     }
 
     /// Whether this is the collection that is being loaded.
@@ -101,11 +100,10 @@ impl Load {
                 return Ok(());
             }
             let known: Vec<_> = some.iter().map(|record| self.slot_of(record)).collect();
-            let placed: Vec<_> = match self.filled.lock().as_mut() {
-                Some(filled) => {
-                    some.iter().zip(known).map(|(record, slot)| filled.place(slot?, record)).collect()
-                }
-                None => return Err(ended()),
+            let placed: Vec<_> = {
+                let mut filled = self.filled.lock();
+                let filled = filled.as_mut().ok_or_else(ended)?;
+                some.iter().zip(known).map(|(record, slot)| filled.place(slot?, record)).collect()
             };
             // Nobody waits while memory is taken for the rest of the points, and given back.
             let (mut slots, mut late) = (Vec::with_capacity(some.len()), Vec::new());
@@ -115,11 +113,11 @@ impl Load {
                     None => late.push(record),
                 }
             }
-            if let Some(filled) = self.filled.lock().as_mut() {
-                filled.late.append(&mut late);
-                for (slot, held) in slots {
-                    filled.slots[slot as usize] = Some(held);
-                }
+            let mut filled = self.filled.lock();
+            let filled = filled.as_mut().ok_or_else(ended)?;
+            filled.late.append(&mut late);
+            for (slot, held) in slots {
+                filled.slots[slot as usize] = Some(held);
             }
         }
     }
