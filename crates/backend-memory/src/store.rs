@@ -131,6 +131,20 @@ impl MemoryStore {
         }
     }
 
+    /// Takes room for points of a load, where there is a limit; reckoning what they take is work for a blocking thread.
+    async fn take_room_for(&self, cx: &Context, records: Vec<Record>) -> Result<Vec<Record>> {
+        if self.inner.options.max_memory.is_none() {
+            return Ok(records);
+        }
+        let records = Arc::new(records);
+        self.with_room(cx, || {
+            let records = Arc::clone(&records);
+            self.blocking(move |inner| inner.open().and_then(|()| inner.take_room_of(&records)))
+        })
+        .await?;
+        Ok(Arc::unwrap_or_clone(records))
+    }
+
     /// Puts points where the graphs of their collection have them, two halves side by side but for their vectors.
     async fn load_points(&self, load: &Arc<Load>, mut records: Vec<Record>) -> Result<()> {
         let half = records.split_off(records.len() / 2);
@@ -388,14 +402,8 @@ impl VectorStore for MemoryStore {
             RestoreStep::Collection { spec, incarnation } => inner.create(spec, incarnation)?,
             RestoreStep::Points { collection, records } => match inner.load_of(collection) {
                 Some(load) => {
-                    let records = Arc::new(records);
-                    self.with_room(cx, || async {
-                        let records = Arc::clone(&records);
-                        self.blocking(move |inner| inner.open().and_then(|()| inner.take_room_of(&records)))
-                            .await
-                    })
-                    .await?;
-                    self.load_points(&load, Arc::unwrap_or_clone(records)).await?;
+                    let records = self.take_room_for(cx, records).await?;
+                    self.load_points(&load, records).await?;
                 }
                 None => {
                     let points = Arc::new((collection.clone(), records));

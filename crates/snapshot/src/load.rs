@@ -26,7 +26,7 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(120);
 /// Buckets that are read ahead; the first ones while the store takes its graphs.
 const AHEAD: usize = 6;
 /// Points that the store is given at once.
-const STEP: usize = 2_000;
+const STEP: usize = 4_000;
 /// Bytes of points that it is given at once.
 const STEP_BYTES: usize = 64 << 20;
 /// How often the mark of a restore is renewed.
@@ -96,7 +96,7 @@ pub async fn load_marked(
         let mut reading = Reading::new(repository, collection);
         graphs::load(repository, collection, into, &step()).await.map_err(Store)?;
         let target = CollectionRef { name: spec.name.clone(), incarnation };
-        while let Some(found) = reading.next().await.map_err(Snapshot)? {
+        while let Some(found) = reading.step().await.map_err(Snapshot)? {
             for records in
                 parts(found.into_iter().map(|record| (record.point.size_bytes(), record)), STEP, STEP_BYTES)
             {
@@ -150,6 +150,19 @@ impl Reading {
         let (repository, collection) = (self.repository.clone(), Arc::clone(&self.collection));
         self.next += 1;
         self.tasks.spawn(async move { records(&repository, &collection, &bucket).await });
+    }
+
+    /// Points enough for a step, of as many buckets as that takes; `None` after the last one.
+    async fn step(&mut self) -> Result<Option<Vec<Record>>> {
+        let bytes = |of: &[Record]| of.iter().map(|record| record.point.size_bytes()).sum::<usize>();
+        let Some(mut found) = self.next().await? else { return Ok(None) };
+        let mut held = bytes(&found);
+        while found.len() < STEP && held < STEP_BYTES {
+            let Some(more) = self.next().await? else { break };
+            held += bytes(&more);
+            found.extend(more);
+        }
+        Ok(Some(found))
     }
 
     /// The points of a bucket; `None` after the last one.
