@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use mainstay_core::{
     CollectionSpec, Fields, Filter, Lsn, Payload, Point, PointId, Record, Result, ScrollPage, ScrollQuery,
-    Vector, VectorName, VectorSpec, Vectors,
+    Vector, VectorName, VectorSpec, Vectors, VersionsPage,
 };
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use roaring::RoaringBitmap;
@@ -381,6 +381,17 @@ impl Collection {
             slots.into_iter().filter_map(|slot| state.record(slot, &query.fields)).collect();
         let next = if more { records.last().map(|record| record.point.id) } else { None };
         ScrollPage { incarnation: self.incarnation, records, next }
+    }
+
+    /// A page of ids and versions.
+    pub fn versions(&self, after: Option<PointId>, limit: usize) -> VersionsPage {
+        let state = self.state.read();
+        let mut ids = state.ids.after(after);
+        let mut versions = Vec::with_capacity(limit.min(state.ids.len()));
+        let page = ids.by_ref().take(limit);
+        versions.extend(page.filter_map(|(id, slot)| Some((id, state.slots.get(slot)?.version))));
+        let next = ids.next().and(versions.last()).map(|(id, _)| *id);
+        VersionsPage { incarnation: self.incarnation, versions, next }
     }
 
     /// How many points a filter accepts.

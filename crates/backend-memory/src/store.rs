@@ -10,7 +10,7 @@ use mainstay_core::{
     Capabilities, CollectionInfo, CollectionName, CollectionRef, CollectionSpec, Context, Distance,
     Durability, Entry, Error, ErrorKind, Expected, Fields, Filter, Graphs, Hit, Op, Pipelining, PointId,
     Position, Record, RestoreStep, Result, Run, SavedGraphs, ScrollPage, ScrollQuery, SearchCapabilities,
-    SearchQuery, VectorStore,
+    SearchQuery, VectorStore, VersionsPage,
 };
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
@@ -462,6 +462,17 @@ impl VectorStore for MemoryStore {
         let collection = self.inner.collection(collection)?;
         let query = query.clone();
         self.blocking(move |_| Ok(collection.scroll(&query))).await
+    }
+
+    async fn versions(
+        &self,
+        _: &Context,
+        collection: &CollectionName,
+        after: Option<PointId>,
+        limit: usize,
+    ) -> Result<VersionsPage> {
+        let collection = self.inner.collection(collection)?;
+        self.blocking(move |_| Ok(collection.versions(after, limit))).await
     }
 
     async fn count(&self, _: &Context, collection: &CollectionName, filter: Option<&Filter>) -> Result<u64> {

@@ -69,7 +69,7 @@ pub use name::{CollectionName, VectorName};
 pub use path::PayloadPath;
 pub use pipeline::{Pipeline, Pipelining};
 pub use point::{Payload, Point, Record, SparseVector, Vector, Vectors};
-pub use query::{Fields, Hit, ScrollPage, ScrollQuery, SearchQuery, Selector};
+pub use query::{Fields, Hit, ScrollPage, ScrollQuery, SearchQuery, Selector, VersionsPage};
 pub use spec::{CollectionSpec, Distance, PayloadIndex, VectorSpec};
 pub use store::{
     Capabilities, CollectionInfo, Context, Durability, OperationId, RestoreStep, SearchCapabilities,

@@ -228,6 +228,24 @@ pub struct ScrollPage {
     pub next: Option<PointId>,
 }
 
+/// The answer of a read of versions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VersionsPage {
+    /// The incarnation of the collection that was read: the LSN that created it.
+    pub incarnation: Lsn,
+    /// Points and their versions, ids ascending.
+    pub versions: Vec<(PointId, Lsn)>,
+    /// What to give as `after` for the next page; `None` at the end.
+    pub next: Option<PointId>,
+}
+
+impl From<ScrollPage> for VersionsPage {
+    fn from(ScrollPage { incarnation, records, next }: ScrollPage) -> Self {
+        let versions = records.into_iter().map(|record| (record.point.id, record.version)).collect();
+        Self { incarnation, versions, next }
+    }
+}
+
 /// Removes repeated ids and keeps the order of the first appearances.
 pub fn unique_ids(ids: &[PointId]) -> Vec<PointId> {
     let mut seen = BTreeSet::new();

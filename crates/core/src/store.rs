@@ -16,7 +16,7 @@ use crate::id::{Lsn, PointId};
 use crate::name::CollectionName;
 use crate::pipeline::Pipelining;
 use crate::point::Record;
-use crate::query::{Fields, Hit, ScrollPage, ScrollQuery, SearchQuery};
+use crate::query::{Fields, Hit, ScrollPage, ScrollQuery, SearchQuery, VersionsPage};
 use crate::spec::{CollectionSpec, Distance};
 
 /// Names one operation in logs and traces, across the members that it touched.
@@ -238,6 +238,22 @@ pub trait VectorStore: Send + Sync + 'static {
         collection: &CollectionName,
         query: &ScrollQuery,
     ) -> Result<ScrollPage>;
+
+    /// A page of at most `limit` points after `after`, by id and version alone, ids ascending: a scroll without fields,
+    /// which a store may have a shorter way for.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown collection.
+    async fn versions(
+        &self,
+        cx: &Context,
+        collection: &CollectionName,
+        after: Option<PointId>,
+        limit: usize,
+    ) -> Result<VersionsPage> {
+        let query = ScrollQuery { after, limit, filter: None, fields: Fields::NONE };
+        Ok(self.scroll(cx, collection, &query).await?.into())
+    }
 
     /// How many points there are, or how many of them a filter accepts; exact.
     ///

@@ -13,6 +13,7 @@ use crate::load;
 use crate::manifest::{Bucket, CollectionManifest, Manifest};
 use crate::repository::Repository;
 use crate::take::each_bucket;
+use crate::work::Priority;
 
 /// One page of a living store may take so long.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -90,7 +91,8 @@ pub async fn since(repository: &Repository, a: &Manifest, store: &dyn VectorStor
             continue;
         }
         let buckets = by_number(collection, collection.bits);
-        let ids = each_bucket(store, name, collection.bits, 0..1 << collection.bits, page).await?;
+        let range = 0..1 << collection.bits;
+        let ids = each_bucket(store, name, collection.bits, range, page, Priority::Normal).await?;
         let mut points = PointsDiff::default();
         for (number, ids) in (0..).zip(ids) {
             let before = buckets.get(&number).map_or(&[][..], Vec::as_slice);

@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt, stream};
 use mainstay_core::{
     CollectionInfo, CollectionName, CollectionSpec, Context, Error, ErrorKind, Fields, Lsn, PointId,
-    Position, Record, Result, ScrollPage, ScrollQuery, VectorSpec, VectorStore,
+    Position, Record, Result, VectorSpec, VectorStore, VersionsPage,
 };
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 use tokio::time::{Instant, sleep_until};
 
 use crate::buckets::{bits_for, bucket_hash, bucket_of};
@@ -33,7 +33,9 @@ const FILE_BYTES: usize = 32 << 20;
 /// How many ids are asked for at once.
 const GET: usize = 512;
 /// How many ids and versions are read at once.
-const SCROLL: usize = 4_000;
+const PAGE: usize = 4_000;
+/// Pages of them that are hashed at once.
+const HASHED_AT_ONCE: usize = 4;
 /// Ids and versions held in memory at once; a larger collection is gone through several times.
 const MAX_IDS: u64 = 8 << 20;
 /// Buckets under way: one is read while another is packed, and others wait for the disk.
@@ -143,17 +145,12 @@ pub async fn take(
     let started = to_millis(Utc::now()).max(after);
     let collections = store.collections(&Context::within(options.page_timeout)).await?;
     let parent = parent.filter(|parent| parent.from.log == from.log && parent.from.lsn <= from.lsn);
-    let there = match parent {
-        Some(_) => repository.content_files().await?,
-        None => Vec::new(),
-    };
-    let there = there.into_iter().map(|file| (file.hash, file.bytes)).collect();
     let taking = Taking {
         repository,
         store,
         options,
         from: from.lsn,
-        there,
+        there: OnceCell::new(),
         progress,
         began: Instant::now(),
         total: collections.iter().map(|info| info.points).sum(),
@@ -187,7 +184,8 @@ struct Taking<'a> {
     store: &'a dyn VectorStore,
     options: TakeOptions,
     from: Lsn,
-    there: BTreeMap<ContentHash, u64>,
+    /// The files that can be listed again, once they are needed.
+    there: OnceCell<BTreeMap<ContentHash, u64>>,
     progress: &'a (dyn Fn(u64, u64) + Sync),
     began: Instant,
     total: u64,
@@ -221,7 +219,14 @@ impl Taking<'_> {
             let share = |n: u32| (u64::from(buckets) * u64::from(n) / u64::from(passes)) as u32;
             let range = share(pass)..share(pass + 1);
             let name = &info.spec.name;
-            let ids = each_bucket(self.store, name, bits, range.clone(), || self.page()).await?;
+            let ids = each_bucket(self.store, name, bits, range.clone(), || self.page(), self.priority());
+            let files = async {
+                match before {
+                    Some(_) => self.find_files().await,
+                    None => Ok(()),
+                }
+            };
+            let (ids, ()) = futures::try_join!(ids, files)?;
             points += ids.iter().map(Vec::len).sum::<usize>() as u64;
             if let Some(graph) = graph_before {
                 newer += ids.iter().flatten().filter(|(_, version)| *version > graph.lsn).count() as u64;
@@ -234,7 +239,7 @@ impl Taking<'_> {
                 self.bucket(&info.spec, number, ids, before)
             });
             // In no order, so that what did not change is found out while the first that did is packed.
-            let mut done = futures::stream::iter(work).buffer_unordered(ahead);
+            let mut done = stream::iter(work).buffer_unordered(ahead);
             let buckets = async {
                 while let Some((bucket, part)) = done.try_next().await? {
                     written += part;
@@ -281,13 +286,22 @@ impl Taking<'_> {
         }
     }
 
+    /// Looks for the files that can be listed again.
+    async fn find_files(&self) -> Result<()> {
+        let find = || async {
+            let files = self.repository.content_files().await?;
+            Ok(files.into_iter().map(|file| (file.hash, file.bytes)).collect())
+        };
+        self.there.get_or_try_init(find).await.map(|_| ())
+    }
+
     fn has_all(&self, graph: &GraphManifest) -> bool {
         graph.files.iter().all(|file| self.has(file.hash, file.bytes))
     }
 
     /// Whether a file is there that can be listed again.
     fn has(&self, hash: ContentHash, bytes: u64) -> bool {
-        self.there.get(&hash) == Some(&bytes)
+        self.there.get().and_then(|there| there.get(&hash)) == Some(&bytes)
     }
 
     /// How many points of a collection make a bucket.
@@ -389,37 +403,42 @@ pub(crate) async fn each_bucket(
     name: &CollectionName,
     bits: u32,
     range: Range<u32>,
-    page: impl Fn() -> Context,
+    page: impl Fn() -> Context + Sync,
+    priority: Priority,
 ) -> Result<Vec<Ids>> {
     let mut buckets: Vec<Ids> = vec![Vec::new(); range.len()];
-    let mut query = ScrollQuery { limit: SCROLL, fields: Fields::NONE, ..ScrollQuery::default() };
+    // Hashed while the next are read.
+    let pages = stream::try_unfold(Some(None), |after: Option<Option<PointId>>| {
+        let cx = page();
+        async move {
+            let Some(after) = after else { return Ok(None) };
+            let VersionsPage { versions, next, .. } = store.versions(&cx, name, after, PAGE).await?;
+            Ok(Some((versions, next.map(Some))))
+        }
+    });
+    let numbered = pages.map_ok(|versions| {
+        priority.run(move || {
+            Ok(versions.into_iter().map(|point| (bucket_of(point.0, bits), point)).collect::<Vec<_>>())
+        })
+    });
+    let at_once = match priority {
+        Priority::Normal => HASHED_AT_ONCE,
+        Priority::Low => 1,
+    };
+    let mut numbered = numbered.try_buffered(at_once).boxed();
     let mut last: Option<PointId> = None;
-    let mut read = Some(store.scroll(&page(), name, &query).await?);
-    while let Some(ScrollPage { records, next, .. }) = read {
-        query.after = next;
-        let following = async {
-            match next {
-                Some(_) => store.scroll(&page(), name, &query).await.map(Some),
-                None => Ok(None),
+    while let Some(points) = numbered.try_next().await? {
+        for (number, (id, version)) in points {
+            if last.is_some_and(|last| id <= last) {
+                let text = format!("the store scrolled out of order, to point {id}");
+                return Err(Error::new(ErrorKind::Internal, text).with_collection(name));
             }
-        };
-        // Begun after the next page is asked for, so that a store that reads on another thread does so meanwhile.
-        let sorting = async {
-            for record in &records {
-                let id = record.point.id;
-                if last.is_some_and(|last| id <= last) {
-                    let text = format!("the store scrolled out of order, to point {id}");
-                    return Err(Error::new(ErrorKind::Internal, text).with_collection(name));
-                }
-                last = Some(id);
-                let at = bucket_of(id, bits).checked_sub(range.start);
-                if let Some(bucket) = at.and_then(|at| buckets.get_mut(at as usize)) {
-                    bucket.push((id, record.version));
-                }
+            last = Some(id);
+            let at = number.checked_sub(range.start);
+            if let Some(bucket) = at.and_then(|at| buckets.get_mut(at as usize)) {
+                bucket.push((id, version));
             }
-            Ok(())
-        };
-        (read, ()) = futures::try_join!(following, sorting)?;
+        }
     }
     Ok(buckets)
 }

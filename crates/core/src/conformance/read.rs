@@ -14,7 +14,8 @@ use crate::query::{Fields, Hit, ScrollQuery, SearchQuery, Selector};
 use crate::spec::{CollectionSpec, Distance, VectorSpec};
 use crate::store::VectorStore;
 
-/// A page starts after its cursor, has at most its limit, and the last one says that it is the last.
+/// A page starts after its cursor, has at most its limit, and the last one says that it is the last. One of versions has
+/// the same points.
 pub async fn a_scroll_pages_by_id<F: StoreFactory>(factory: &F) {
     let store = factory.create().await;
     let mut script = Script::new(1);
@@ -23,6 +24,7 @@ pub async fn a_scroll_pages_by_id<F: StoreFactory>(factory: &F) {
     ids.extend([5_u128, 0, u128::MAX].map(|n| PointId::Uuid(uuid::Uuid::from_u128(n))));
     let even = |id: PointId| serde_json::json!({ "even": id.to_string().len().is_multiple_of(2) });
     script.upsert(&docs, ids.iter().map(|id| Point::new(*id, vec![1.0]).with_payload(even(*id))).collect());
+    script.upsert(&docs, vec![Point::new(ids[1], vec![2.0]), Point::new(ids[7], vec![3.0])]);
     script.apply_to(&store).await;
     ids.sort();
     for limit in [1, 2, 4, 9, 100] {
@@ -32,6 +34,8 @@ pub async fn a_scroll_pages_by_id<F: StoreFactory>(factory: &F) {
             let page = store.scroll(&cx(), &name("docs"), &query).await.unwrap();
             assert!(page.records.len() <= limit);
             assert_eq!(page.incarnation, docs.incarnation);
+            let versions = store.versions(&cx(), &name("docs"), query.after, limit).await.unwrap();
+            assert_eq!(versions, page.clone().into());
             found.extend(page.records.iter().map(|record| record.point.id));
             match page.next {
                 Some(next) => {
@@ -90,9 +94,10 @@ pub async fn unknown_names_are_told_apart<F: StoreFactory>(factory: &F) {
         store.search(&cx(), &no, &query).await.unwrap_err().kind(),
         store.get(&cx(), &no, &[1.into()], &Fields::ALL).await.unwrap_err().kind(),
         store.scroll(&cx(), &no, &ScrollQuery::default()).await.unwrap_err().kind(),
+        store.versions(&cx(), &no, None, 1).await.unwrap_err().kind(),
         store.count(&cx(), &no, None).await.unwrap_err().kind(),
     ];
-    assert_eq!(kinds, [ErrorKind::NotFound; 4]);
+    assert_eq!(kinds, [ErrorKind::NotFound; 5]);
     let undeclared = SearchQuery { using: vector_name("no"), ..query };
     assert_eq!(store.search(&cx(), &docs, &undeclared).await.unwrap_err().kind(), ErrorKind::Invalid);
 }

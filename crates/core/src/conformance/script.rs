@@ -103,6 +103,10 @@ pub async fn state_of(store: &dyn VectorStore) -> Vec<(CollectionSpec, Lsn, Vec<
         loop {
             let page = store.scroll(&cx(), &info.spec.name, &query).await.expect("a page");
             assert_eq!(page.incarnation, info.incarnation);
+            let (after, limit) = (query.after, query.limit);
+            let versions =
+                store.versions(&cx(), &info.spec.name, after, limit).await.expect("a page of versions");
+            assert_eq!(versions, page.clone().into());
             records.extend(page.records);
             match page.next {
                 Some(next) => query.after = Some(next),

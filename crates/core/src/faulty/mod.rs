@@ -30,7 +30,7 @@ use crate::guarded::Operation;
 use crate::id::PointId;
 use crate::name::CollectionName;
 use crate::point::Record;
-use crate::query::{Fields, Hit, ScrollPage, ScrollQuery, SearchQuery};
+use crate::query::{Fields, Hit, ScrollPage, ScrollQuery, SearchQuery, VersionsPage};
 use crate::store::{Capabilities, CollectionInfo, Context, RestoreStep, VectorStore};
 
 /// One way in which a call goes wrong.
@@ -286,6 +286,17 @@ impl<S: VectorStore + ?Sized> VectorStore for Faulty<S> {
         query: &ScrollQuery,
     ) -> Result<ScrollPage> {
         self.call(Operation::Scroll, async { self.store.scroll(cx, collection, query).await }).await
+    }
+
+    async fn versions(
+        &self,
+        cx: &Context,
+        collection: &CollectionName,
+        after: Option<PointId>,
+        limit: usize,
+    ) -> Result<VersionsPage> {
+        let ask = async { self.store.versions(cx, collection, after, limit).await };
+        self.call(Operation::Scroll, ask).await
     }
 
     async fn count(&self, cx: &Context, collection: &CollectionName, filter: Option<&Filter>) -> Result<u64> {

@@ -16,7 +16,7 @@ use crate::guarded::Operation;
 use crate::id::{Lsn, PointId};
 use crate::name::CollectionName;
 use crate::point::Record;
-use crate::query::{Fields, Hit, ScrollPage, ScrollQuery, SearchQuery};
+use crate::query::{Fields, Hit, ScrollPage, ScrollQuery, SearchQuery, VersionsPage};
 use crate::store::{Capabilities, CollectionInfo, Context, RestoreStep, VectorStore};
 
 /// How many calls are kept unless told otherwise; the oldest go first.
@@ -185,6 +185,17 @@ impl<S: VectorStore + ?Sized> VectorStore for Recording<S> {
         query: &ScrollQuery,
     ) -> Result<ScrollPage> {
         let ask = async { self.store.scroll(cx, collection, query).await };
+        self.call(Operation::Scroll, Some(collection), None, ask).await
+    }
+
+    async fn versions(
+        &self,
+        cx: &Context,
+        collection: &CollectionName,
+        after: Option<PointId>,
+        limit: usize,
+    ) -> Result<VersionsPage> {
+        let ask = async { self.store.versions(cx, collection, after, limit).await };
         self.call(Operation::Scroll, Some(collection), None, ask).await
     }
 

@@ -5,7 +5,7 @@
 //!
 //! | operations | breaker | bulkhead | time limit |
 //! |---|---|---|---|
-//! | `search`, `get`, `scroll`, `count`, `collections` | refused while open | yes | `timeout` |
+//! | `search`, `get`, `scroll`, `versions`, `count`, `collections` | refused while open | yes | `timeout` |
 //! | `apply`, `flush` | refused while open | no | `write_timeout` |
 //! | `position`, `ping` | pass; count as probes when one is due | no | `timeout` |
 //! | `restore`, `close` | pass, do not count | no | `write_timeout` |
@@ -41,7 +41,7 @@ use crate::graphs::Graphs;
 use crate::id::PointId;
 use crate::name::CollectionName;
 use crate::point::{Record, Vector};
-use crate::query::{Fields, Hit, ScrollPage, ScrollQuery, SearchQuery};
+use crate::query::{Fields, Hit, ScrollPage, ScrollQuery, SearchQuery, VersionsPage};
 use crate::store::{Capabilities, CollectionInfo, Context, RestoreStep, VectorStore, with_deadline};
 
 /// A call that is given less time than this and runs out of it says nothing about the store, so a
@@ -335,6 +335,19 @@ impl<S: VectorStore + ?Sized> VectorStore for Guarded<S> {
     ) -> Result<ScrollPage> {
         let call = self.begin(Operation::Scroll, cx);
         let ask = async { self.store.scroll(&call.cx, collection, query).await };
+        let answer = self.read(&call, ask).await;
+        self.end(&call, answer).map_err(|error| error.with_collection(collection))
+    }
+
+    async fn versions(
+        &self,
+        cx: &Context,
+        collection: &CollectionName,
+        after: Option<PointId>,
+        limit: usize,
+    ) -> Result<VersionsPage> {
+        let call = self.begin(Operation::Scroll, cx);
+        let ask = async { self.store.versions(&call.cx, collection, after, limit).await };
         let answer = self.read(&call, ask).await;
         self.end(&call, answer).map_err(|error| error.with_collection(collection))
     }
