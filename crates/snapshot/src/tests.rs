@@ -41,7 +41,7 @@ impl Folder {
     /// A snapshot of a store that holds all of a script, as if its position had been read after `from`.
     async fn take(&self, store: &ModelStore, script: &Script, from: Lsn) -> (Manifest, Written) {
         let source = Source { member: "standby".into(), backend: "model".into() };
-        let options = TakeOptions { bucket_bytes: 4_096, ..TakeOptions::default() };
+        let options = TakeOptions { bucket_bytes: 16_384, ..TakeOptions::default() };
         let listed = self.repository.snapshots().await.unwrap();
         let parent = match listed.last() {
             Some(last) => Some(self.repository.manifest(*last).await.unwrap()),

@@ -61,7 +61,7 @@ impl Small {
         let store = ModelStore::default();
         script.apply_to(&store).await;
         let source = Source { member: "m".into(), backend: "model".into() };
-        let options = TakeOptions { bucket_bytes: 6_000, ..TakeOptions::default() };
+        let options = TakeOptions { bucket_bytes: 24_000, ..TakeOptions::default() };
         let (from, to) = (script.position(Lsn(5)), script.position(script.end()));
         let draft = take(&repository, &store, source, from, None, options, QUIET).await.unwrap();
         let made = draft.commit(&repository, to).await.unwrap();

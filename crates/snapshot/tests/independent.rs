@@ -210,7 +210,7 @@ async fn write(script: &Script, store: &ModelStore, root: &Path) -> Repository {
     let repository =
         Repository::open_for_writing(root.to_str().unwrap(), &PlaceOptions::default()).await.unwrap();
     let source = Source { member: "standby".into(), backend: "model".into() };
-    let options = TakeOptions { bucket_bytes: 2_048, ..TakeOptions::default() };
+    let options = TakeOptions { bucket_bytes: 8_192, ..TakeOptions::default() };
     let from = script.position(Lsn(script.end().0 / 2));
     let draft = take(&repository, store, source, from, None, options, &|_, _| {}).await.unwrap();
     draft.commit(&repository, script.position(script.end())).await.unwrap();
