@@ -121,15 +121,14 @@ impl Loaded {
         Ok(())
     }
 
-    /// Makes a snapshot, as fast as it goes or at most at a rate.
+    /// Makes a snapshot.
     async fn snapshot(
         &self,
         repository: &Repository,
         parent: Option<&Manifest>,
-        rate: Option<u64>,
+        options: TakeOptions,
     ) -> Result<(Manifest, Written)> {
         let source = Source { member: "bench".to_owned(), backend: "memory".to_owned() };
-        let options = TakeOptions { rate, ..TakeOptions::default() };
         let draft =
             take(repository, &*self.store, source, self.position, parent, options, &|_, _| {}).await?;
         let written = draft.written();
@@ -172,7 +171,7 @@ async fn made(loaded: &mut Loaded, points: &[Arc<Point>]) -> Result<Vec<Figure>>
 
         let repository = repository(&directory.path().join("snapshots")).await?;
         let start = Instant::now();
-        let (manifest, whole) = loaded.snapshot(&repository, None, None).await?;
+        let (manifest, whole) = loaded.snapshot(&repository, None, TakeOptions::default()).await?;
         let took = start.elapsed();
         first.push(speed(took));
         firsts.push(took.as_secs_f64());
@@ -180,7 +179,7 @@ async fn made(loaded: &mut Loaded, points: &[Arc<Point>]) -> Result<Vec<Figure>>
 
         loaded.upsert(&few_buckets(&manifest, points)?).await?;
         let start = Instant::now();
-        let (_, part) = loaded.snapshot(&repository, Some(&manifest), None).await?;
+        let (_, part) = loaded.snapshot(&repository, Some(&manifest), TakeOptions::default()).await?;
         seconds.push(start.elapsed().as_secs_f64());
         share = part.bytes as f64 / whole.bytes as f64;
     }
@@ -220,7 +219,7 @@ fn few_buckets(manifest: &Manifest, points: &[Arc<Point>]) -> Result<Vec<Arc<Poi
 async fn restored(loaded: &Loaded) -> Result<Vec<Figure>> {
     let directory = tempfile::tempdir().map_err(failed)?;
     let repository = repository(directory.path()).await?;
-    let (manifest, _) = loaded.snapshot(&repository, None, None).await?;
+    let (manifest, _) = loaded.snapshot(&repository, None, TakeOptions::default()).await?;
     let (mut idle, mut read, mut whole, mut built) = (vec![], vec![], vec![], vec![]);
     for round in 0..ROUNDS {
         let start = Instant::now();
@@ -257,9 +256,10 @@ async fn into_memory(repository: &Repository, manifest: &Manifest) -> Result<f64
     Ok(start.elapsed().as_secs_f64())
 }
 
-/// `snapshot.json`: points written and read, beside JSON text of them.
+/// `snapshot.json`: points written and read, without the graph that JSON has not either, beside JSON text of them.
 async fn beside_json(dimension: usize, points: &[Arc<Point>]) -> Result<Vec<Figure>> {
     let loaded = Loaded::new(dimension, points).await?;
+    let points_alone = TakeOptions { graphs: false, ..TakeOptions::default() };
     let (mut text_written, mut text_read, mut written, mut read) = (vec![], vec![], vec![], vec![]);
     for _ in 0..ROUNDS {
         let directory = tempfile::tempdir().map_err(failed)?;
@@ -276,14 +276,10 @@ async fn beside_json(dimension: usize, points: &[Arc<Point>]) -> Result<Vec<Figu
 
         let repository = repository(&directory.path().join("snapshots")).await?;
         let start = Instant::now();
-        let (manifest, _) = loaded.snapshot(&repository, None, None).await?;
+        let (manifest, _) = loaded.snapshot(&repository, None, points_alone).await?;
         written.push(start.elapsed().as_secs_f64());
         let start = Instant::now();
-        for collection in manifest.collections.values() {
-            for bucket in &collection.buckets {
-                std::hint::black_box(records(&repository, collection, bucket).await?);
-            }
-        }
+        load(&repository, &manifest, &Idle, None, &|_, _| {}).await.map_err(Error::from)?;
         read.push(start.elapsed().as_secs_f64());
     }
     Ok(vec![
@@ -309,7 +305,7 @@ fn text(points: &[Arc<Point>]) -> Result<Vec<u8>> {
 /// `snapshot.search.p99`: searches while a snapshot is made at the rate that is the default, beside quiet ones.
 async fn beside_searches(loaded: &Loaded, data: &Dataset) -> Result<Figure> {
     let (mut quiet, mut busy) = (vec![], vec![]);
-    let rate = Some(SnapshotsConfig::default().max_rate);
+    let options = TakeOptions { rate: Some(SnapshotsConfig::default().max_rate), ..TakeOptions::default() };
     for _ in 0..SEARCH_ROUNDS {
         let mut times = Vec::new();
         for query in data.queries.iter().cycle().take(SEARCHES) {
@@ -320,7 +316,7 @@ async fn beside_searches(loaded: &Loaded, data: &Dataset) -> Result<Figure> {
         let directory = tempfile::tempdir().map_err(failed)?;
         let repository = repository(directory.path()).await?;
         let copy = loaded.clone();
-        let making = tokio::spawn(async move { copy.snapshot(&repository, None, rate).await });
+        let making = tokio::spawn(async move { copy.snapshot(&repository, None, options).await });
         let mut times = Vec::new();
         for query in data.queries.iter().cycle().take_while(|_| !making.is_finished()) {
             times.push(search(loaded, query).await?);
