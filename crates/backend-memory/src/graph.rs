@@ -119,7 +119,13 @@ impl Graph {
 
     /// The exact vector of a slot.
     pub fn vector(&self, slot: u32) -> Option<Vec<f32>> {
-        self.vectors().get(slot, &mut Vec::new()).map(<[f32]>::to_vec)
+        match self.vectors() {
+            ExactVectors::Beside(rows) => rows.get(slot).map(<[f32]>::to_vec),
+            inside @ ExactVectors::Inside { .. } => {
+                let mut vector = Vec::new();
+                inside.get(slot, &mut vector).is_some().then_some(vector)
+            }
+        }
     }
 
     /// The slots nearest to a query, about in order, of those that `accepts` takes.
