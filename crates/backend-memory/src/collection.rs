@@ -225,6 +225,11 @@ impl Collection {
         *self.state.write() = state;
     }
 
+    /// Counts what a load takes that is to fill it, until that is in place.
+    pub fn count_load(&self, bytes: u64) {
+        self.building.store(bytes, Ordering::Relaxed);
+    }
+
     /// Nobody writes as long as this is held.
     pub fn pause_writers(&self) -> MutexGuard<'_, ()> {
         self.writer.lock()

@@ -7,7 +7,7 @@ use mainstay_core::{Error, ErrorKind, PayloadPatch, Point, Result, Vector};
 use parking_lot::Mutex;
 
 use crate::collection::Collection;
-use crate::estimate::mebibytes;
+use crate::estimate::{Plan, mebibytes};
 use crate::heap;
 use crate::options::{MemoryOptions, WhenFull};
 use crate::recency::Clock;
@@ -32,6 +32,8 @@ pub struct Room {
     cramped: AtomicBool,
     /// How the store holds what it was told to expect.
     notice: Mutex<Option<String>>,
+    /// Bytes of what the store was told to expect last.
+    expected: AtomicU64,
     clock: Arc<Clock>,
 }
 
@@ -47,8 +49,14 @@ impl Room {
     }
 
     /// Notes how the store holds what it was told to expect.
-    pub fn note(&self, notice: Option<String>) {
-        *self.notice.lock() = notice;
+    pub fn note(&self, plan: &Plan) {
+        *self.notice.lock() = plan.notice();
+        self.expected.store(plan.bytes, Ordering::Relaxed);
+    }
+
+    /// About how many bytes a load will take that was announced last; none if none was.
+    pub fn expected(&self) -> u64 {
+        self.expected.load(Ordering::Relaxed)
     }
 
     /// What an operator should know.
@@ -175,13 +183,23 @@ impl Room {
 
 /// What a point takes at most, until it is measured with all the others.
 pub fn most_bytes(point: &Point) -> u64 {
-    let vectors = point.vectors.values().map(|vector| match vector {
-        // Beside the numbers themselves a graph of f16.
-        Vector::Dense(values) => NODE + values.len() as u64 * 2,
-        Vector::Sparse(_) => 0,
-    });
-    let body = heap::payload_bytes(&point.payload) + point.size_bytes();
-    vectors.sum::<u64>() + body as u64 + SLOT
+    // The numbers themselves, and beside them a graph of f16.
+    let dense = dense(point).map(|numbers| NODE + numbers * 6);
+    dense.sum::<u64>() + body_bytes(point)
+}
+
+/// The same without its dense vectors.
+pub fn body_bytes(point: &Point) -> u64 {
+    let all = (heap::payload_bytes(&point.payload) + point.size_bytes()) as u64;
+    all.saturating_sub(dense(point).sum::<u64>() * 4) + SLOT
+}
+
+/// How many numbers each dense vector of a point has.
+fn dense(point: &Point) -> impl Iterator<Item = u64> {
+    point.vectors.values().filter_map(|vector| match vector {
+        Vector::Dense(values) => Some(values.len() as u64),
+        Vector::Sparse(_) => None,
+    })
 }
 
 /// What a patch adds to one payload at most.

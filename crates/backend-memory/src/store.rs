@@ -132,14 +132,19 @@ impl MemoryStore {
     }
 
     /// Takes room for points of a load, where there is a limit; reckoning what they take is work for a blocking thread.
-    async fn take_room_for(&self, cx: &Context, records: Vec<Record>) -> Result<Vec<Record>> {
+    async fn take_room_for(
+        &self,
+        cx: &Context,
+        load: &Arc<Load>,
+        records: Vec<Record>,
+    ) -> Result<Vec<Record>> {
         if self.inner.options.max_memory.is_none() {
             return Ok(records);
         }
         let records = Arc::new(records);
         self.with_room(cx, || {
-            let records = Arc::clone(&records);
-            self.blocking(move |inner| inner.open().and_then(|()| inner.take_room_of(&records)))
+            let (load, records) = (Arc::clone(load), Arc::clone(&records));
+            self.blocking(move |inner| inner.open().and_then(|()| inner.take_room_beside(&load, &records)))
         })
         .await?;
         Ok(Arc::unwrap_or_clone(records))
@@ -281,11 +286,15 @@ impl Inner {
         let meant = self.meant(collection).filter(|meant| meant.len() == 0);
         let meant = meant.ok_or_else(|| Error::invalid("graphs come before the points of a collection"))?;
         let load = Load::new(meant, parts, points)?;
-        // At the end usearch copies what it is given.
-        let (needed, held) = (load.bytes().saturating_mul(2), self.measure());
-        let most = self.options.max_memory.unwrap_or(u64::MAX);
-        if held.saturating_add(needed) > most {
-            let text = format!("saved graphs take {needed} bytes for a moment, beside {held} of {most}");
+        // At the end usearch copies what it is given, beside all points.
+        let held = self.measure().max(self.room.expected());
+        let most = held.saturating_add(load.image_bytes());
+        if let Some(max) = self.options.max_memory.filter(|max| most > *max) {
+            let text = format!(
+                "with saved graphs a load takes {} for a moment; max_memory allows {}",
+                estimate::mebibytes(most),
+                estimate::mebibytes(max)
+            );
             return Err(Error::new(ErrorKind::StorageFull, text));
         }
         *self.load.lock() = Some(Arc::new(load));
@@ -342,6 +351,15 @@ impl Inner {
         })?;
         self.take_room_of(records)?;
         records.iter().try_for_each(|record| meant.upsert(record.version, &record.point))
+    }
+
+    /// Takes room for points whose dense vectors go where a load has room for them already.
+    fn take_room_beside(&self, load: &Load, records: &[Record]) -> Result<()> {
+        let most = |record| match load.knows(record) {
+            true => room::body_bytes(&record.point),
+            false => room::most_bytes(&record.point),
+        };
+        self.take_room(|| records.iter().map(most).sum())
     }
 
     fn take_room_of(&self, records: &[Record]) -> Result<()> {
@@ -402,7 +420,7 @@ impl VectorStore for MemoryStore {
             RestoreStep::Collection { spec, incarnation } => inner.create(spec, incarnation)?,
             RestoreStep::Points { collection, records } => match inner.load_of(collection) {
                 Some(load) => {
-                    let records = self.take_room_for(cx, records).await?;
+                    let records = self.take_room_for(cx, &load, records).await?;
                     self.load_points(&load, records).await?;
                 }
                 None => {
@@ -512,7 +530,7 @@ impl VectorStore for MemoryStore {
             let plan = estimate::plan(&inner.options, &expected, machine::free_bytes());
             tracing::info!(plan = plan.text(), "filling");
             plan.accept()?;
-            inner.room.note(plan.notice());
+            inner.room.note(&plan);
             let options = MemoryOptions { quantization: plan.quantization, ..inner.options.clone() };
             *inner.effective.write() = Arc::new(options);
             Ok(())

@@ -16,6 +16,8 @@ use crate::slot::Slot;
 
 /// Points whose vectors are written while others wait to write theirs.
 const AT_ONCE: usize = 64;
+/// Bytes that a load keeps for each slot: what came of it, and whether.
+const SLOT: usize = size_of::<Option<Slot>>() + 1;
 
 /// The points of a collection as they come, put where its graphs have them. Several may put some.
 pub struct Load {
@@ -35,6 +37,8 @@ struct Filled {
     graphs: Vec<Loading>,
     /// What the graphs do not know.
     late: Vec<Record>,
+    /// Bytes that all of it takes.
+    bytes: u64,
 }
 
 /// A graph that is to be, and which slot has which row of it.
@@ -72,15 +76,22 @@ impl Load {
         };
         let (known, graphs) = both(known, graphs)?;
         let graphs = graphs?;
-        let filled = Mutex::new(Some(Filled { state, came, slots, graphs, late: Vec::new() }));
-        Ok(Self { collection, known, filled })
+        let tables = known.len() * size_of::<(PointId, (u32, Lsn))>() + came.len() * SLOT;
+        let exact: u64 = state.graphs.iter().map(|(_, graph)| graph.bytes()).sum();
+        let bytes = tables as u64 + exact + image_bytes(&graphs);
+        collection.count_load(bytes);
+        let filled = Filled { state, came, slots, graphs, late: Vec::new(), bytes };
+        Ok(Self { collection, known, filled: Mutex::new(Some(filled)) })
     }
 
-    /// Bytes that it takes beside the points.
-    pub fn bytes(&self) -> u64 {
-        let filled = self.filled.lock();
-        let graphs = filled.as_ref().map_or(&[][..], |filled| &filled.graphs);
-        graphs.iter().map(|loading| loading.image.bytes().len() as u64).sum()
+    /// Bytes that its graphs take before usearch has them.
+    pub fn image_bytes(&self) -> u64 {
+        self.filled.lock().as_ref().map_or(0, |filled| image_bytes(&filled.graphs))
+    }
+
+    /// Whether the graphs have a point in this version.
+    pub fn knows(&self, record: &Record) -> bool {
+        self.slot_of(record).is_some()
     }
 
     /// Whether this is the collection that is being loaded.
@@ -115,10 +126,13 @@ impl Load {
             }
             let mut filled = self.filled.lock();
             let filled = filled.as_mut().ok_or_else(ended)?;
+            filled.bytes += late.iter().map(|record| record.point.size_bytes() as u64).sum::<u64>();
             filled.late.append(&mut late);
             for (slot, held) in slots {
+                filled.bytes += held.bytes();
                 filled.slots[slot as usize] = Some(held);
             }
+            self.collection.count_load(filled.bytes);
         }
     }
 
@@ -133,7 +147,16 @@ impl Load {
     /// # Errors
     /// Whatever usearch runs into; `Unavailable` for a second end, also after a first that failed.
     pub fn finish(&self) -> Result<()> {
-        let Filled { mut state, slots, graphs, late, .. } = self.filled.lock().take().ok_or_else(ended)?;
+        let filled = self.filled.lock().take().ok_or_else(ended)?;
+        let late = self.put_in_place(filled);
+        // From here on it counts as what the collection holds.
+        self.collection.count_load(0);
+        late?.iter().try_for_each(|record| self.collection.upsert(record.version, &record.point))
+    }
+
+    /// Answers what the graphs do not know.
+    fn put_in_place(&self, filled: Filled) -> Result<Vec<Record>> {
+        let Filled { mut state, slots, graphs, late, .. } = filled;
         let of_state = Arc::clone(&state.graphs);
         let finish = |(loading, (name, graph)): (Loading, &(VectorName, Graph))| {
             loading.finish(graph, |error| {
@@ -147,7 +170,15 @@ impl Load {
         )?;
         finished?;
         self.collection.fill(state);
-        late.iter().try_for_each(|record| self.collection.upsert(record.version, &record.point))
+        Ok(late)
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        if self.filled.get_mut().is_some() {
+            self.collection.count_load(0);
+        }
     }
 }
 
@@ -195,6 +226,10 @@ impl Filled {
         came[slot as usize] = true;
         Some((slot, dense))
     }
+}
+
+fn image_bytes(graphs: &[Loading]) -> u64 {
+    graphs.iter().map(|loading| loading.image.bytes().len() as u64).sum()
 }
 
 fn ended() -> Error {

@@ -2,9 +2,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_core::{
-    CollectionName, CollectionRef, CollectionSpec, Context, Distance, Entry, EntryHash, Fields, LogIdentity,
-    Lsn, Op, PointId, Position, Record, RestoreStep, Run, ScrollQuery, SearchQuery, VectorName, VectorSpec,
-    VectorStore,
+    CollectionName, CollectionRef, CollectionSpec, Context, Distance, Entry, EntryHash, Expected, Fields,
+    LogIdentity, Lsn, Op, PointId, Position, Record, RestoreStep, Run, ScrollQuery, SearchQuery, VectorName,
+    VectorSpec, VectorStore,
 };
 use mainstay_core::{ErrorKind, LogId, Point};
 use rand::rngs::SmallRng;
@@ -44,7 +44,7 @@ fn vector(random: &mut SmallRng, dimension: usize) -> Vec<f32> {
 
 /// Every third point has the other vector too.
 fn point(random: &mut SmallRng, id: u64) -> Arc<Point> {
-    let mut point = Point::new(id, vector(random, DIMENSION));
+    let mut point = Point::new(id, vector(random, DIMENSION)).with_text("a text".repeat(8));
     if id.is_multiple_of(3) {
         let other = mainstay_core::Vector::Dense(vector(random, 4));
         point.vectors.insert(VectorName::new("other").unwrap(), other);
@@ -110,16 +110,29 @@ impl Filled {
 
 /// Loads points into an empty store after its graphs, and answers what `load` said of them.
 async fn load(into: &MemoryStore, parts: Vec<Vec<u8>>, records: &[Record]) -> mainstay_core::Result<()> {
+    load_watched(into, parts, records, |_| {}).await
+}
+
+/// The same, telling after each step how many bytes the store holds.
+async fn load_watched(
+    into: &MemoryStore,
+    parts: Vec<Vec<u8>>,
+    records: &[Record],
+    mut held: impl FnMut(u64),
+) -> mainstay_core::Result<()> {
     into.restore(&cx(), RestoreStep::Begin).await.unwrap();
     let step = RestoreStep::Collection { spec: &spec(), incarnation: Lsn(1) };
     into.restore(&cx(), step).await.unwrap();
     let loaded = into.graphs().unwrap().load(&cx(), &docs(), records.len() as u64, parts).await;
     for records in records.chunks(700) {
         let records = records.to_vec();
+        held(into.memory_bytes().unwrap());
         into.restore(&cx(), RestoreStep::Points { collection: &docs(), records }).await.unwrap();
     }
+    held(into.memory_bytes().unwrap());
     let position = Position::start(LogIdentity { id: LogId(Default::default()), epoch: 1 });
     into.restore(&cx(), RestoreStep::Finish { position }).await.unwrap();
+    held(into.memory_bytes().unwrap());
     loaded
 }
 
@@ -236,6 +249,48 @@ async fn graphs_of_many_more_slots_than_points_are_refused_before_they_take_memo
     let (parts, records) = (filled.saved(), filled.records().await);
     let error = load(&empty(Quantization::F32), parts, &records[..100]).await.unwrap_err();
     assert!(error.to_string().contains("more slots than points"), "{error}");
+}
+
+#[tokio::test]
+async fn a_store_that_is_loaded_counts_its_graphs_from_the_first_step_on_and_its_points_as_they_come() {
+    for quantization in [Quantization::F32, Quantization::F16] {
+        let filled = Filled::new(quantization).await;
+        let (parts, records) = (filled.saved(), filled.records().await);
+        let mut held = Vec::new();
+        let store = empty(quantization);
+        load_watched(&store, parts, &records, |bytes| held.push(bytes)).await.unwrap();
+        let end = filled.store.memory_bytes().unwrap() as f64;
+        let at = |step: usize| held[step] as f64 / end;
+        let last = held.len() - 1;
+        assert!(held[..last].is_sorted_by(|a, b| a < b), "{quantization:?} {held:?}");
+        assert!(at(0) > 0.4 && at(last - 1) < 1.2, "{quantization:?} {held:?} of {end}");
+        assert!((0.9..1.2).contains(&at(last)), "{quantization:?} {held:?} of {end}");
+        store.restore(&cx(), RestoreStep::Begin).await.unwrap();
+        assert_eq!(store.memory_bytes(), Some(0));
+    }
+}
+
+#[tokio::test]
+async fn graphs_that_do_not_fit_beside_the_points_are_left_alone_and_the_points_fit() {
+    let filled = Filled::new(Quantization::F32).await;
+    let (parts, records) = (filled.saved(), filled.records().await);
+    let expected = [Expected {
+        spec: spec(),
+        points: POINTS,
+        sample: records.iter().take(100).map(|record| Arc::new(record.point.clone())).collect(),
+    }];
+    let end = filled.store.memory_bytes().unwrap();
+    for (max_memory, fits) in [(end / 10 * 13, false), (end * 4, true)] {
+        let options = MemoryOptions { max_memory: Some(max_memory), ..MemoryOptions::default() };
+        let store = MemoryStore::new(MemoryOptions { quantization: Quantization::F32, ..options }).unwrap();
+        store.expect(&cx(), &expected).await.unwrap();
+        let mut most = 0;
+        let loaded = load_watched(&store, parts.clone(), &records, |bytes| most = most.max(bytes)).await;
+        assert_eq!(loaded.is_ok(), fits, "{loaded:?}");
+        assert!(loaded.err().is_none_or(|error| error.kind() == ErrorKind::StorageFull));
+        assert!(most <= max_memory, "{most} of {max_memory}");
+        assert_eq!(store.count(&cx(), &name(), None).await.unwrap(), POINTS);
+    }
 }
 
 #[test]
