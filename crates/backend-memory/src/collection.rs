@@ -33,7 +33,7 @@ pub struct Collection {
     pub state: RwLock<State>,
     /// Held by whoever changes the collection.
     writer: Mutex<()>,
-    /// Bytes of a rebuild that is not in place yet, or of what it replaced and is not freed yet.
+    /// Bytes of a load or a rebuild that is not in place yet, or of what a rebuild replaced and is not freed yet.
     building: AtomicU64,
     /// Whether the latter is counted there: a rebuild has all but ended.
     pub freeing: AtomicBool,
@@ -344,7 +344,7 @@ impl Collection {
         self.state.read().ids.len() as u64
     }
 
-    /// Bytes that the collection takes, with those of a rebuild that is under way.
+    /// Bytes that the collection takes, with those of a load or a rebuild that is under way.
     pub fn bytes(&self) -> u64 {
         self.state.read().bytes() + self.building.load(Ordering::Relaxed)
     }

@@ -73,11 +73,12 @@ impl Graph {
         self.distance
     }
 
-    /// Takes room for so many exact vectors at once, where there are none yet.
-    pub fn reserve(&self, vectors: usize) {
-        if let Some(exact) = &self.exact {
-            exact.write().reserve(vectors);
-        }
+    /// Takes room for so many exact vectors at once, where there are none yet. Answers how many bytes they will take; none
+    /// where the graph holds them itself.
+    pub fn reserve(&self, vectors: usize) -> u64 {
+        let Some(exact) = &self.exact else { return 0 };
+        exact.write().reserve(vectors);
+        Rows::estimate(vectors, self.dimension) as u64
     }
 
     /// Adds a vector. Only one thread may add at a time.

@@ -1,13 +1,14 @@
 //! Room within `max_memory`: what is held, what may be added, and what gives way.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use mainstay_core::{Error, ErrorKind, PayloadPatch, Point, Result, Vector};
+use mainstay_core::{CollectionName, Error, ErrorKind, PayloadPatch, Point, Result, Vector};
 use parking_lot::Mutex;
 
 use crate::collection::Collection;
-use crate::estimate::{Plan, mebibytes};
+use crate::estimate::mebibytes;
 use crate::heap;
 use crate::options::{MemoryOptions, WhenFull};
 use crate::recency::Clock;
@@ -32,8 +33,8 @@ pub struct Room {
     cramped: AtomicBool,
     /// How the store holds what it was told to expect.
     notice: Mutex<Option<String>>,
-    /// Bytes of what the store was told to expect last.
-    expected: AtomicU64,
+    /// Bytes of each collection that the store was told to expect.
+    expected: Mutex<BTreeMap<CollectionName, u64>>,
     clock: Arc<Clock>,
 }
 
@@ -48,15 +49,15 @@ impl Room {
         self.partial.load(Ordering::Relaxed)
     }
 
-    /// Notes how the store holds what it was told to expect.
-    pub fn note(&self, plan: &Plan) {
-        *self.notice.lock() = plan.notice();
-        self.expected.store(plan.bytes, Ordering::Relaxed);
+    /// Notes what the store was told to expect, in bytes, and how it holds that.
+    pub fn note(&self, expected: BTreeMap<CollectionName, u64>, notice: Option<String>) {
+        *self.notice.lock() = notice;
+        *self.expected.lock() = expected;
     }
 
-    /// About how many bytes a load will take that was announced last; none if none was.
-    pub fn expected(&self) -> u64 {
-        self.expected.load(Ordering::Relaxed)
+    /// About how many bytes a collection takes that was announced; none if it was not.
+    pub fn expected(&self, collection: &CollectionName) -> u64 {
+        self.expected.lock().get(collection).copied().unwrap_or(0)
     }
 
     /// What an operator should know.

@@ -285,10 +285,13 @@ impl Inner {
     fn begin_load(&self, collection: &CollectionRef, points: u64, parts: &[Vec<u8>]) -> Result<()> {
         let meant = self.meant(collection).filter(|meant| meant.len() == 0);
         let meant = meant.ok_or_else(|| Error::invalid("graphs come before the points of a collection"))?;
+        // Its bytes are counted no more.
+        *self.load.lock() = None;
         let load = Load::new(meant, parts, points)?;
-        // At the end usearch copies what it is given, beside all points.
-        let held = self.measure().max(self.room.expected());
-        let most = held.saturating_add(load.image_bytes());
+        // At the end usearch copies what it is given, beside all points of the collection.
+        let others = self.measure().saturating_sub(load.bytes());
+        let whole = load.bytes().max(self.room.expected(&collection.name));
+        let most = others.saturating_add(whole).saturating_add(load.image_bytes());
         if let Some(max) = self.options.max_memory.filter(|max| most > *max) {
             let text = format!(
                 "with saved graphs a load takes {} for a moment; max_memory allows {}",
@@ -530,8 +533,11 @@ impl VectorStore for MemoryStore {
             let plan = estimate::plan(&inner.options, &expected, machine::free_bytes());
             tracing::info!(plan = plan.text(), "filling");
             plan.accept()?;
-            inner.room.note(&plan);
             let options = MemoryOptions { quantization: plan.quantization, ..inner.options.clone() };
+            let of_each = expected.iter().map(|expected| {
+                (expected.spec.name.clone(), estimate::bytes(&options, std::slice::from_ref(expected)))
+            });
+            inner.room.note(of_each.collect(), plan.notice());
             *inner.effective.write() = Arc::new(options);
             Ok(())
         })

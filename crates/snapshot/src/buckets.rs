@@ -16,6 +16,10 @@ use crate::layout::ContentHash;
 
 /// Most bits, which makes 65,536 buckets.
 pub const MAX_BITS: u32 = 16;
+/// As many bits make enough buckets for any collection.
+const ENOUGH_BITS: u32 = 7;
+/// Until there are enough, buckets have so many times fewer points than they should, at the most.
+const SMALLEST: u64 = 4;
 /// Bytes that are hashed at once: BLAKE3 goes through several pieces of a kibibyte beside each other, best if there are a
 /// power of two of them.
 const HASHED_AT_ONCE: usize = 64 << 10;
@@ -28,8 +32,14 @@ pub fn bucket_of(id: PointId, bits: u32) -> u32 {
     u32::from_be_bytes([a, b, c, d]).checked_shr(32 - bits.min(MAX_BITS)).unwrap_or(0)
 }
 
-/// How many bits give buckets of about `bucket_points` points.
-pub fn bits_for(points: u64, bucket_points: u64) -> u32 {
+/// How many bits give buckets of about `bucket_points` points, or down to a quarter as many where there would be fewer than
+/// 128 buckets: a few changed points are to cost about a hundredth of a collection.
+pub fn fitting_bits(points: u64, bucket_points: u64) -> u32 {
+    let smaller = bits_for(points, bucket_points / SMALLEST);
+    bits_for(points, bucket_points).max(smaller.min(ENOUGH_BITS))
+}
+
+fn bits_for(points: u64, bucket_points: u64) -> u32 {
     let buckets = points.div_ceil(bucket_points.max(1)).max(1);
     buckets.next_power_of_two().trailing_zeros().min(MAX_BITS)
 }
@@ -112,6 +122,8 @@ mod tests {
 
     #[test]
     fn buckets_grow_in_number_with_the_points() {
-        assert_eq!([0, 1, 4_096, 4_097, 1 << 20, u64::MAX].map(|n| bits_for(n, 4_096)), [0, 0, 0, 1, 8, 16]);
+        let bits = [0, 1, 1_024, 1_025, 4_096, 100_000, 131_072, 500_000, 524_289, 1 << 20, u64::MAX];
+        assert_eq!(bits.map(|n| fitting_bits(n, 4_096)), [0, 0, 0, 1, 2, 7, 7, 7, 8, 8, 16]);
+        assert_eq!([0, 1, 2, 1_000].map(|n| fitting_bits(n, 1)), [0, 0, 1, 10]);
     }
 }

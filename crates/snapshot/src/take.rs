@@ -18,7 +18,7 @@ use mainstay_core::{
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 use tokio::time::{Instant, sleep_until};
 
-use crate::buckets::{bits_for, bucket_hash, bucket_of};
+use crate::buckets::{bucket_hash, bucket_of, fitting_bits};
 use crate::columns;
 use crate::graphs;
 use crate::layout::{self, ContentHash, SnapshotId, to_millis};
@@ -32,8 +32,8 @@ const PAYLOAD_BYTES: u64 = 512;
 const FILE_BYTES: usize = 32 << 20;
 /// How many ids are asked for at once.
 const GET: usize = 512;
-/// How many ids and versions are read at once.
-const PAGE: usize = 4_000;
+/// How many ids and versions are read at once; few in tests, so that they come in pages there too.
+const PAGE: usize = if cfg!(test) { 16 } else { 4_000 };
 /// Pages of them that are hashed at once.
 const HASHED_AT_ONCE: usize = 4;
 /// Ids and versions held in memory at once; a larger collection is gone through several times.
@@ -43,10 +43,6 @@ const AHEAD: usize = 6;
 /// The same where others have work to do: with low priority one is packed while another is read or waits for the disk, and
 /// without it no more than one processor is taken.
 const AHEAD_AT_A_RATE: usize = if cfg!(target_os = "linux") { 2 } else { 1 };
-/// So many bits make enough buckets that a change of a few points costs about a hundredth of a collection.
-const ENOUGH_BITS: u32 = 7;
-/// A collection with fewer has buckets of so much less than the wanted size.
-const SMALL: u64 = 4;
 /// Sizes may change so many times over before the number of buckets does, and with it every bucket.
 const SLACK_BITS: u32 = 2;
 
@@ -57,7 +53,8 @@ pub struct TakeOptions {
     pub rate: Option<u64>,
     /// One page of the source may take so long.
     pub page_timeout: Duration,
-    /// About how many bytes of points a bucket has; a quarter of it in a collection that would have fewer than 128 buckets.
+    /// About how many bytes of points a bucket has; down to a quarter of it in a collection that would have fewer than 128
+    /// buckets.
     /// 2 MiB, by default: files of about a megabyte suit disks and object stores, and a few changed points cost few of
     /// them. The number of buckets stays as it is until the one that fits is four times as large or as small.
     pub bucket_bytes: u64,
@@ -205,7 +202,7 @@ impl Taking<'_> {
     ) -> Result<(CollectionManifest, Written)> {
         let before =
             before.filter(|before| before.incarnation == info.incarnation && before.spec == info.spec);
-        let fitting = self.fitting_bits(info);
+        let fitting = fitting_bits(info.points, self.bucket_points(&info.spec));
         let bits = match before {
             Some(before) if before.bits.abs_diff(fitting) <= SLACK_BITS => before.bits,
             _ => fitting,
@@ -306,13 +303,6 @@ impl Taking<'_> {
     /// Whether a file is there that can be listed again.
     fn has(&self, hash: ContentHash, bytes: u64) -> bool {
         self.there.get().and_then(|there| there.get(&hash)) == Some(&bytes)
-    }
-
-    /// How many bits give a collection buckets of the wanted size, or enough of them.
-    fn fitting_bits(&self, info: &CollectionInfo) -> u32 {
-        let points = self.bucket_points(&info.spec);
-        let of_small = bits_for(info.points, points / SMALL);
-        bits_for(info.points, points).max(of_small.min(ENOUGH_BITS))
     }
 
     /// How many points of a collection make a bucket.
@@ -434,7 +424,7 @@ pub(crate) async fn each_bucket(
     });
     let at_once = match priority {
         Priority::Normal => HASHED_AT_ONCE,
-        Priority::Low => 1,
+        Priority::Low => AHEAD_AT_A_RATE,
     };
     let mut numbered = numbered.try_buffered(at_once).boxed();
     let mut last: Option<PointId> = None;

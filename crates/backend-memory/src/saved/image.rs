@@ -99,6 +99,11 @@ impl Image {
         Ok(Self { bytes, row_bytes, rows, nodes, has: vec![false; rows], most_on_lowest })
     }
 
+    /// Bytes that it takes with what it knows of its rows.
+    pub fn all_bytes(&self) -> usize {
+        self.bytes.len() + self.rows * (size_of::<usize>() + size_of::<bool>())
+    }
+
     /// The vector of a row, to be written; `None` if there is no such row.
     pub fn row_mut(&mut self, row: u32) -> Option<&mut [u8]> {
         *self.has.get_mut(row as usize)? = true;

@@ -46,6 +46,8 @@ struct Loading {
     rows: Vec<u32>,
     slots: Vec<u32>,
     image: Image,
+    /// What its vectors will take beside it.
+    exact_bytes: u64,
 }
 
 impl Load {
@@ -63,8 +65,9 @@ impl Load {
             let graphs = state.graphs.iter().zip(links).map(|((_, graph), links)| {
                 let image = graph.image(&links)?;
                 let Links { rows, slots, .. } = links;
-                graph.reserve(slots.iter().filter(|slot| there.get(**slot as usize) == Some(&true)).count());
-                Ok(Loading { rows, slots, image })
+                let points = slots.iter().filter(|slot| there.get(**slot as usize) == Some(&true)).count();
+                let exact_bytes = graph.reserve(points);
+                Ok(Loading { rows, slots, image, exact_bytes })
             });
             graphs.collect::<Result<Vec<_>>>()
         };
@@ -76,9 +79,8 @@ impl Load {
         };
         let (known, graphs) = both(known, graphs)?;
         let graphs = graphs?;
-        let tables = known.len() * size_of::<(PointId, (u32, Lsn))>() + came.len() * SLOT;
-        let exact: u64 = state.graphs.iter().map(|(_, graph)| graph.bytes()).sum();
-        let bytes = tables as u64 + exact + image_bytes(&graphs);
+        let tables = known.capacity() * size_of::<(PointId, (u32, Lsn))>() + came.len() * SLOT;
+        let bytes = tables as u64 + graphs.iter().map(Loading::bytes).sum::<u64>();
         collection.count_load(bytes);
         let filled = Filled { state, came, slots, graphs, late: Vec::new(), bytes };
         Ok(Self { collection, known, filled: Mutex::new(Some(filled)) })
@@ -86,7 +88,14 @@ impl Load {
 
     /// Bytes that its graphs take before usearch has them.
     pub fn image_bytes(&self) -> u64 {
-        self.filled.lock().as_ref().map_or(0, |filled| image_bytes(&filled.graphs))
+        let filled = self.filled.lock();
+        let graphs = filled.as_ref().map_or(&[][..], |filled| &filled.graphs);
+        graphs.iter().map(|loading| loading.image.bytes().len() as u64).sum()
+    }
+
+    /// Bytes that all of it takes so far, with room for the vectors that are still to come.
+    pub fn bytes(&self) -> u64 {
+        self.filled.lock().as_ref().map_or(0, |filled| filled.bytes)
     }
 
     /// Whether the graphs have a point in this version.
@@ -183,6 +192,12 @@ impl Drop for Load {
 }
 
 impl Loading {
+    /// Bytes that it takes, with room for its vectors.
+    fn bytes(&self) -> u64 {
+        let tables = (self.rows.len() + self.slots.len()) * size_of::<u32>();
+        (tables + self.image.all_bytes()) as u64 + self.exact_bytes
+    }
+
     /// Gives a graph what came for it. If it does not take that, and says why, it is built anew.
     fn finish(self, graph: &Graph, told: impl Fn(Error)) -> Result<()> {
         let Self { slots, mut image, .. } = self;
@@ -226,10 +241,6 @@ impl Filled {
         came[slot as usize] = true;
         Some((slot, dense))
     }
-}
-
-fn image_bytes(graphs: &[Loading]) -> u64 {
-    graphs.iter().map(|loading| loading.image.bytes().len() as u64).sum()
 }
 
 fn ended() -> Error {

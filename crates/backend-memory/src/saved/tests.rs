@@ -263,10 +263,9 @@ async fn a_store_that_is_loaded_counts_its_graphs_from_the_first_step_on_and_its
         let at = |step: usize| held[step] as f64 / end;
         let last = held.len() - 1;
         assert!(held[..last].is_sorted_by(|a, b| a < b), "{quantization:?} {held:?}");
-        assert!(at(0) > 0.4 && at(last - 1) < 1.2, "{quantization:?} {held:?} of {end}");
+        assert!(at(0) > 0.4, "{quantization:?} {held:?} of {end}");
+        assert!((0.8..1.2).contains(&at(last - 1)), "{quantization:?} {held:?} of {end}");
         assert!((0.9..1.2).contains(&at(last)), "{quantization:?} {held:?} of {end}");
-        store.restore(&cx(), RestoreStep::Begin).await.unwrap();
-        assert_eq!(store.memory_bytes(), Some(0));
     }
 }
 
