@@ -96,10 +96,12 @@ pub async fn load_marked(
         let mut reading = Reading::new(repository, collection);
         graphs::load(repository, collection, into, &step()).await.map_err(Store)?;
         let target = CollectionRef { name: spec.name.clone(), incarnation };
-        while let Some(found) = reading.step().await.map_err(Snapshot)? {
-            for records in
-                parts(found.into_iter().map(|record| (record.point.size_bytes(), record)), STEP, STEP_BYTES)
-            {
+        loop {
+            let sized = reading.step().await.map_err(Snapshot)?;
+            if sized.is_empty() {
+                break;
+            }
+            for records in parts(sized, STEP, STEP_BYTES) {
                 done += records.len() as u64;
                 into.restore(&step(), RestoreStep::Points { collection: &target, records })
                     .await
@@ -152,17 +154,18 @@ impl Reading {
         self.tasks.spawn(async move { records(&repository, &collection, &bucket).await });
     }
 
-    /// Points enough for a step, of as many buckets as that takes; `None` after the last one.
-    async fn step(&mut self) -> Result<Option<Vec<Record>>> {
-        let bytes = |of: &[Record]| of.iter().map(|record| record.point.size_bytes()).sum::<usize>();
-        let Some(mut found) = self.next().await? else { return Ok(None) };
-        let mut held = bytes(&found);
-        while found.len() < STEP && held < STEP_BYTES {
-            let Some(more) = self.next().await? else { break };
-            held += bytes(&more);
-            found.extend(more);
+    /// Points enough for a step, each with its size in bytes, of as many buckets as that takes; none after the last one.
+    async fn step(&mut self) -> Result<Vec<(usize, Record)>> {
+        let (mut sized, mut bytes) = (Vec::new(), 0);
+        while sized.len() < STEP && bytes < STEP_BYTES {
+            let Some(records) = self.next().await? else { break };
+            sized.extend(records.into_iter().map(|record| {
+                let size = record.point.size_bytes();
+                bytes += size;
+                (size, record)
+            }));
         }
-        Ok(Some(found))
+        Ok(sized)
     }
 
     /// The points of a bucket; `None` after the last one.
