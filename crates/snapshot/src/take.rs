@@ -34,11 +34,9 @@ const FILE_BYTES: usize = 32 << 20;
 const GET: usize = 512;
 /// How many ids and versions are read at once; few in tests, so that they come in pages there too.
 const PAGE: usize = if cfg!(test) { 16 } else { 4_000 };
-/// Pages of them that are hashed at once.
-const HASHED_AT_ONCE: usize = 4;
 /// Ids and versions held in memory at once; a larger collection is gone through several times.
 const MAX_IDS: u64 = 8 << 20;
-/// Buckets under way: one is read while another is packed, and others wait for the disk.
+/// Buckets under way: one is read while another is packed, and others wait for the disk. So many pages of ids too.
 const AHEAD: usize = 6;
 /// The same where others have work to do: with low priority one is packed while another is read or waits for the disk, and
 /// without it no more than one processor is taken.
@@ -54,9 +52,8 @@ pub struct TakeOptions {
     /// One page of the source may take so long.
     pub page_timeout: Duration,
     /// About how many bytes of points a bucket has; down to a quarter of it in a collection that would have fewer than 128
-    /// buckets.
-    /// 2 MiB, by default: files of about a megabyte suit disks and object stores, and a few changed points cost few of
-    /// them. The number of buckets stays as it is until the one that fits is four times as large or as small.
+    /// buckets. 2 MiB, by default: files of about a megabyte suit disks and object stores, and a few changed points cost
+    /// few of them. The number of buckets stays as it is until the one that fits is four times as large or as small.
     pub bucket_bytes: u64,
     /// Whether search graphs are saved too, if the store has some that can be. Yes, by default.
     pub graphs: bool,
@@ -211,10 +208,6 @@ impl Taking<'_> {
         let passes = u32::try_from(info.points.div_ceil(MAX_IDS)).unwrap_or(buckets).clamp(1, buckets);
         let graph_before = before.and_then(|before| before.graph.as_ref());
         let (mut points, mut newer) = (0, 0);
-        let ahead = match self.priority() {
-            Priority::Normal => AHEAD,
-            Priority::Low => AHEAD_AT_A_RATE,
-        };
         let (mut taken, mut graph, mut written) = (Vec::new(), None, Written::default());
         for pass in 0..passes {
             let share = |n: u32| (u64::from(buckets) * u64::from(n) / u64::from(passes)) as u32;
@@ -240,7 +233,7 @@ impl Taking<'_> {
                 self.bucket(&info.spec, number, ids, before)
             });
             // In no order, so that what did not change is found out while the first that did is packed.
-            let mut done = stream::iter(work).buffer_unordered(ahead);
+            let mut done = stream::iter(work).buffer_unordered(ahead(self.priority()));
             let buckets = async {
                 while let Some((bucket, part)) = done.try_next().await? {
                     written += part;
@@ -398,6 +391,14 @@ impl Taking<'_> {
     }
 }
 
+/// How much is under way at once with this priority.
+fn ahead(priority: Priority) -> usize {
+    match priority {
+        Priority::Normal => AHEAD,
+        Priority::Low => AHEAD_AT_A_RATE,
+    }
+}
+
 /// The ids and versions of a store in each bucket of a range, ids ascending.
 pub(crate) async fn each_bucket(
     store: &dyn VectorStore,
@@ -422,11 +423,7 @@ pub(crate) async fn each_bucket(
             Ok(versions.into_iter().map(|point| (bucket_of(point.0, bits), point)).collect::<Vec<_>>())
         })
     });
-    let at_once = match priority {
-        Priority::Normal => HASHED_AT_ONCE,
-        Priority::Low => AHEAD_AT_A_RATE,
-    };
-    let mut numbered = numbered.try_buffered(at_once).boxed();
+    let mut numbered = numbered.try_buffered(ahead(priority)).boxed();
     let mut last: Option<PointId> = None;
     while let Some(points) = numbered.try_next().await? {
         for (number, (id, version)) in points {
