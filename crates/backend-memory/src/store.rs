@@ -352,7 +352,7 @@ impl Inner {
         let meant = self.meant(collection).ok_or_else(|| {
             Error::invalid(format!("a restore brings points of `{}` before the collection", collection.name))
         })?;
-        self.take_room_of(records)?;
+        self.take_room(|| records.iter().map(|record| room::most_bytes(&record.point)).sum())?;
         records.iter().try_for_each(|record| meant.upsert(record.version, &record.point))
     }
 
@@ -363,10 +363,6 @@ impl Inner {
             false => room::most_bytes(&record.point),
         };
         self.take_room(|| records.iter().map(most).sum())
-    }
-
-    fn take_room_of(&self, records: &[Record]) -> Result<()> {
-        self.take_room(|| records.iter().map(|record| room::most_bytes(&record.point)).sum())
     }
 }
 
