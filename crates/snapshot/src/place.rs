@@ -1,17 +1,22 @@
 //! Where a repository is: a directory, or a prefix of an object store.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::path::{Path as FsPath, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use fs2::FileExt;
 use mainstay_core::{Error, ErrorKind, Result};
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::prefix::PrefixStore;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use url::Url;
 
 use crate::layout;
+use crate::work::blocking;
 
 /// The file that the writer of a directory holds locked.
 const LOCK: &str = "LOCK";
@@ -20,6 +25,15 @@ const FOLDERS: [&str; 6] =
     [layout::BUCKETS, layout::GARBAGE, layout::GRAPHS, layout::LOG, layout::SNAPSHOTS, layout::USES];
 /// The schemes of the object stores.
 pub const SCHEMES: [&str; 3] = ["s3", "gs", "az"];
+
+/// Questions to a directory that are under way at once. One that hangs (a mount whose server is gone) keeps a thread until
+/// the system answers, whoever stopped waiting, and stores need the threads of the process too.
+const MOST_AT_ONCE: usize = 32;
+/// The permits for them, by the name of the place, as long as somebody has it open or a question is under way: who opens it
+/// again and again has no more of them.
+static ASKING: Mutex<BTreeMap<String, Weak<Semaphore>>> = Mutex::new(BTreeMap::new());
+/// Opening a place may take so long.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What an object store needs beyond its URL; credentials come from the environment alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,9 +53,16 @@ pub struct PlaceOptions {
 /// A place of files.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
-    pub(crate) store: Arc<dyn ObjectStore>,
+    store: Arc<dyn ObjectStore>,
     pub(crate) shown: String,
-    directory: Option<PathBuf>,
+    directory: Option<Directory>,
+}
+
+#[derive(Clone, Debug)]
+struct Directory {
+    path: PathBuf,
+    /// A permit for each question under way.
+    asking: Arc<Semaphore>,
 }
 
 /// The right to write to a directory, held by one process at a time and let go when it ends, however it ends. Writers
@@ -52,9 +73,25 @@ pub struct WriterLock {
 }
 
 impl Place {
-    /// The place that a path or a URL (`s3://`, `gs://`, `az://`, `file://`) names; a directory is made if `make` says so.
+    /// The place that a path or a URL (`s3://`, `gs://`, `az://`, `file://`) names.
+    pub(crate) async fn open(place: &str, options: &PlaceOptions) -> Result<Self> {
+        let (text, options) = (place.to_owned(), options.clone());
+        opening(place, move |asking| Self::named(&text, &options, false, asking)).await
+    }
+
+    /// As [`open`](Self::open), with the right to write to it; a directory is made.
+    pub(crate) async fn open_for_writing(place: &str, options: &PlaceOptions) -> Result<(Self, WriterLock)> {
+        let (text, options) = (place.to_owned(), options.clone());
+        let open = move |asking| {
+            let place = Self::named(&text, &options, true, asking)?;
+            let lock = place.lock()?;
+            Ok((place, lock))
+        };
+        opening(place, open).await
+    }
+
     /// Blocking.
-    pub(crate) fn open(place: &str, options: &PlaceOptions, make: bool) -> Result<Self> {
+    fn named(place: &str, options: &PlaceOptions, make: bool, asking: Arc<Semaphore>) -> Result<Self> {
         match Url::parse(place) {
             Ok(url) if SCHEMES.contains(&url.scheme()) => {
                 let prefix = object_store::path::Path::from_url_path(url.path()).map_err(|e| {
@@ -72,13 +109,14 @@ impl Place {
                 Self::directory(
                     path.map_err(|()| Error::invalid(format!("{place} names no directory")))?,
                     make,
+                    asking,
                 )
             }
             // A single letter is a drive.
             Ok(url) if url.scheme().len() > 1 && place.contains("://") => Err(Error::invalid(format!(
                 "snapshots cannot be kept at {place}: use a directory, or a URL with s3://, gs:// or az://"
             ))),
-            _ => Self::directory(PathBuf::from(place), make),
+            _ => Self::directory(PathBuf::from(place), make, asking),
         }
     }
 
@@ -89,7 +127,7 @@ impl Place {
         Self { store, shown: "memory".to_owned(), directory: None }
     }
 
-    fn directory(path: PathBuf, make: bool) -> Result<Self> {
+    fn directory(path: PathBuf, make: bool, asking: Arc<Semaphore>) -> Result<Self> {
         if make {
             std::fs::create_dir_all(&path).map_err(|e| failed(&path, "the directory cannot be made", e))?;
         } else if !path.is_dir() {
@@ -105,8 +143,34 @@ impl Place {
         Ok(Self {
             store: Arc::new(store.with_fsync(true)),
             shown: path.display().to_string(),
-            directory: Some(path),
+            directory: Some(Directory { path, asking }),
         })
+    }
+
+    /// Asks the store for an answer within this time; `None` if there is none by then.
+    pub(crate) async fn ask<T, A>(
+        &self,
+        within: Duration,
+        question: impl FnOnce(Arc<dyn ObjectStore>) -> A,
+    ) -> Option<object_store::Result<T>>
+    where
+        T: Send + 'static,
+        A: Future<Output = object_store::Result<T>> + Send + 'static,
+    {
+        let answer = question(Arc::clone(&self.store));
+        let Some(directory) = &self.directory else { return timeout(within, answer).await.ok() };
+        let asked = async {
+            // Nobody closes it.
+            let permit = Arc::clone(&directory.asking).acquire_owned().await;
+            // Ends with the thread that works for it, and not when nobody waits any more.
+            let asked = tokio::spawn(async move {
+                let answer = answer.await;
+                drop(permit);
+                answer
+            });
+            asked.await?
+        };
+        timeout(within, asked).await.ok()
     }
 
     /// Whether only one process at a time writes here.
@@ -116,7 +180,9 @@ impl Place {
 
     /// Takes the right to write, and removes what a writer that was killed left half written. Blocking.
     pub(crate) fn lock(&self) -> Result<WriterLock> {
-        let Some(directory) = &self.directory else { return Ok(WriterLock { _file: None }) };
+        let Some(Directory { path: directory, .. }) = &self.directory else {
+            return Ok(WriterLock { _file: None });
+        };
         let path = directory.join(LOCK);
         let file = OpenOptions::new()
             .create(true)
@@ -130,6 +196,40 @@ impl Place {
         remove_litter(directory).map_err(|e| failed(directory, "half written files cannot be removed", e))?;
         Ok(WriterLock { _file: Some(file) })
     }
+}
+
+/// The permits for questions to a place.
+fn asking(place: &str) -> Arc<Semaphore> {
+    let mut known = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
+    known.retain(|_, asking| asking.strong_count() > 0);
+    if let Some(asking) = known.get(place).and_then(Weak::upgrade) {
+        return asking;
+    }
+    let asking = Arc::new(Semaphore::new(MOST_AT_ONCE));
+    known.insert(place.to_owned(), Arc::downgrade(&asking));
+    asking
+}
+
+/// Opens a place, where this holds up nobody and not for longer than it may.
+async fn opening<T: Send + 'static>(
+    place: &str,
+    open: impl FnOnce(Arc<Semaphore>) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let asking = asking(place);
+    let opened = async {
+        // Nobody closes it.
+        let permit = Arc::clone(&asking).acquire_owned().await;
+        blocking(move || {
+            let _permit = permit;
+            open(asking)
+        })
+        .await
+    };
+    timeout(OPEN_TIMEOUT, opened).await.unwrap_or_else(|_| {
+        let text =
+            format!("{place} cannot be opened: no answer in time; does its disk or its network answer?");
+        Err(Error::new(ErrorKind::Timeout, text))
+    })
 }
 
 fn failed(directory: &FsPath, what: &str, e: std::io::Error) -> Error {
@@ -246,5 +346,45 @@ mod cloud {
                 Arc::new(builder.build()?)
             }
         })
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use futures::future::join_all;
+    use object_store::ObjectStoreExt;
+    use object_store::path::Path;
+    use tokio::runtime::Handle;
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn files_that_hang_are_given_up_in_time_and_hold_few_threads() {
+        let directory = tempfile::tempdir().unwrap();
+        // Whoever opens a pipe waits for the other end.
+        let pipe = directory.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+        let open =
+            async || Place::open(directory.path().to_str().unwrap(), &PlaceOptions::default()).await.unwrap();
+        // Whoever opens it once more has no threads of his own.
+        let places = [open().await, open().await];
+        let get = |at: usize, name: &'static str| {
+            places[at % 2].ask(MINUTE, async move |store| store.get(&Path::from(name)).await?.bytes().await)
+        };
+        let before = Handle::current().metrics().num_alive_tasks();
+        let late = async {
+            // The clock stands still while a thread waits.
+            tokio::time::advance(MINUTE * 2).await;
+        };
+        let (answers, ()) = tokio::join!(join_all((0..2 * MOST_AT_ONCE).map(|at| get(at, "pipe"))), late);
+        let left = Handle::current().metrics().num_alive_tasks() - before;
+        let _other_end = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+        assert!(answers.iter().all(Option::is_none));
+        assert_eq!(left, MOST_AT_ONCE);
+        // With a thread for it again, the place answers.
+        std::fs::write(directory.path().join("file"), "there").unwrap();
+        assert_eq!(get(0, "file").await.unwrap().unwrap(), "there");
     }
 }

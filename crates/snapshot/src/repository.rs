@@ -8,10 +8,9 @@ use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 use mainstay_core::{CollectionSpec, Error, ErrorKind, Record, Result};
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStoreExt, PutPayload};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
 
 use crate::columns;
 use crate::layout::{self, ContentFile, ContentHash, SnapshotId};
@@ -49,8 +48,7 @@ impl Repository {
     /// `NotFound` if there is none, `Unsupported` if it has a format of a later version, `Invalid` for a URL that
     /// is none, and whatever the place runs into.
     pub async fn open(place: &str, options: &PlaceOptions) -> Result<Self> {
-        let (text, options) = (place.to_owned(), options.clone());
-        let place = blocking(move || Place::open(&text, &options, false)).await?;
+        let place = Place::open(place, options).await?;
         let repository = Self { place, lock: None, changing: Arc::new(Semaphore::new(1)) };
         if !repository.is_one().await? {
             let text = format!("there are no snapshots at {}", repository.place());
@@ -64,13 +62,7 @@ impl Repository {
     /// # Errors
     /// As [`open`](Self::open); `Unavailable` if another process writes to the directory.
     pub async fn open_for_writing(place: &str, options: &PlaceOptions) -> Result<Self> {
-        let (text, options) = (place.to_owned(), options.clone());
-        let (place, lock) = blocking(move || {
-            let place = Place::open(&text, &options, true)?;
-            let lock = place.lock()?;
-            Ok((place, lock))
-        })
-        .await?;
+        let (place, lock) = Place::open_for_writing(place, options).await?;
         let repository = Self { place, lock: Some(Arc::new(lock)), changing: Arc::new(Semaphore::new(1)) };
         if !repository.is_one().await? {
             let text = json!({ "format": FORMAT, "what": "Mainstay snapshots" }).to_string();
@@ -240,23 +232,18 @@ impl Repository {
 
     /// The files of a folder and of the folders in it; none if it is not there.
     pub(crate) async fn list(&self, folder: &Path) -> Result<Vec<ObjectMeta>> {
-        let listing = self.place.store.list(Some(folder)).try_collect::<Vec<_>>();
-        match timeout(FOLDER_TIMEOUT, listing).await {
-            Ok(Ok(files)) => Ok(files),
-            Ok(Err(object_store::Error::NotFound { .. })) => Ok(Vec::new()),
-            Ok(Err(error)) => Err(self.failed("cannot be listed", folder, error)),
-            Err(_) => Err(self.late(folder)),
-        }
+        let within = folder.clone();
+        let list = |store: Arc<dyn ObjectStore>| async move { store.list(Some(&within)).try_collect().await };
+        let listed: Option<Vec<_>> = self.ask(FOLDER_TIMEOUT, folder, "cannot be listed", list).await?;
+        Ok(listed.unwrap_or_default())
     }
 
     /// When a file was last written; `None` if it is not there.
     pub(crate) async fn written(&self, path: &Path) -> Result<Option<DateTime<Utc>>> {
-        match timeout(FILE_TIMEOUT, self.place.store.head(path)).await {
-            Ok(Ok(meta)) => Ok(Some(meta.last_modified)),
-            Ok(Err(object_store::Error::NotFound { .. })) => Ok(None),
-            Ok(Err(error)) => Err(self.failed("cannot be looked at", path, error)),
-            Err(_) => Err(self.late(path)),
-        }
+        let file = path.clone();
+        let head = |store: Arc<dyn ObjectStore>| async move { store.head(&file).await };
+        let meta = self.ask(FILE_TIMEOUT, path, "cannot be looked at", head).await?;
+        Ok(meta.map(|meta| meta.last_modified))
     }
 
     /// A file whose name says what its hash is.
@@ -274,22 +261,21 @@ impl Repository {
     }
 
     async fn try_read(&self, path: &Path, max_bytes: u64) -> Result<Option<Bytes>> {
-        let reading = async {
-            let found = self.place.store.get(path).await?;
+        let file = path.clone();
+        let get = |store: Arc<dyn ObjectStore>| async move {
+            let found = store.get(&file).await?;
             if found.meta.size > max_bytes {
                 return Ok(Err(found.meta.size));
             }
             Ok(Ok(found.bytes().await?))
         };
-        match timeout(FILE_TIMEOUT, reading).await {
-            Ok(Ok(Ok(bytes))) if bytes.len() as u64 <= max_bytes => Ok(Some(bytes)),
-            Ok(Ok(Ok(_))) => Err(self.damaged(path.as_ref(), "it grew while it was read")),
-            Ok(Ok(Err(size))) => {
+        match self.ask(FILE_TIMEOUT, path, "cannot be read", get).await? {
+            Some(Ok(bytes)) if bytes.len() as u64 <= max_bytes => Ok(Some(bytes)),
+            Some(Ok(_)) => Err(self.damaged(path.as_ref(), "it grew while it was read")),
+            Some(Err(size)) => {
                 Err(self.damaged(path.as_ref(), &format!("it has {size} bytes, at most {max_bytes} may be")))
             }
-            Ok(Err(object_store::Error::NotFound { .. })) => Ok(None),
-            Ok(Err(error)) => Err(self.failed("cannot be read", path, error)),
-            Err(_) => Err(self.late(path)),
+            None => Ok(None),
         }
     }
 
@@ -301,19 +287,40 @@ impl Repository {
 
     /// Writes a mark, which needs no right to write.
     pub(crate) async fn touch(&self, path: &Path, bytes: Bytes) -> Result<()> {
-        match timeout(FILE_TIMEOUT, self.place.store.put(path, PutPayload::from_bytes(bytes))).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(self.failed("cannot be written", path, error)),
-            Err(_) => Err(self.late(path)),
+        let (file, bytes) = (path.clone(), PutPayload::from_bytes(bytes));
+        let put = |store: Arc<dyn ObjectStore>| async move { store.put(&file, bytes).await };
+        match self.place.ask(FILE_TIMEOUT, put).await {
+            Some(Ok(_)) => Ok(()),
+            // Of a bucket that is not there.
+            Some(Err(error)) => Err(self.failed("cannot be written", path, error)),
+            None => Err(self.late(path)),
         }
     }
 
     /// Removes a file; that it is gone already is as good.
     pub(crate) async fn remove(&self, path: &Path) -> Result<()> {
-        match timeout(FILE_TIMEOUT, self.place.store.delete(path)).await {
-            Ok(Ok(()) | Err(object_store::Error::NotFound { .. })) => Ok(()),
-            Ok(Err(error)) => Err(self.failed("cannot be removed", path, error)),
-            Err(_) => Err(self.late(path)),
+        let file = path.clone();
+        let delete = |store: Arc<dyn ObjectStore>| async move { store.delete(&file).await };
+        self.ask(FILE_TIMEOUT, path, "cannot be removed", delete).await.map(drop)
+    }
+
+    /// What the place answers; `None` if what it is asked for is not there.
+    async fn ask<T, A>(
+        &self,
+        within: Duration,
+        path: &Path,
+        failed: &str,
+        question: impl FnOnce(Arc<dyn ObjectStore>) -> A,
+    ) -> Result<Option<T>>
+    where
+        T: Send + 'static,
+        A: Future<Output = object_store::Result<T>> + Send + 'static,
+    {
+        match self.place.ask(within, question).await {
+            Some(Ok(answer)) => Ok(Some(answer)),
+            Some(Err(object_store::Error::NotFound { .. })) => Ok(None),
+            Some(Err(error)) => Err(self.failed(failed, path, error)),
+            None => Err(self.late(path)),
         }
     }
 

@@ -118,7 +118,8 @@ pub trait Log: Send + Sync + 'static {
     /// between, nothing is cut, because the collections would not fit.
     ///
     /// # Errors
-    /// Whatever storage runs into; the log is whole then.
+    /// `Timeout` if the disk does not answer in time, and the cut may still happen; whatever storage runs into. The log is
+    /// whole then.
     async fn truncate_before(&self, lsn: Lsn, collections: Collections) -> Result<Lsn>;
 
     /// Keeps every entry after `lsn` from being cut until the hold is dropped. If a cut is on its way beyond that, it
@@ -128,7 +129,7 @@ pub trait Log: Send + Sync + 'static {
     /// Makes everything appended durable, whatever the policy.
     ///
     /// # Errors
-    /// The reason why the log takes no more entries.
+    /// `Timeout` if the disk does not answer in time; the reason why the log takes no more entries.
     async fn sync(&self) -> Result<()>;
 
     /// Syncs and ends every task. Later appends answer `Unavailable`.

@@ -45,7 +45,7 @@ use async_trait::async_trait;
 use mainstay_core::{Effect, Entry, Error, ErrorKind, LogIdentity, Lsn, Op, Position, Result};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use self::commit::{Committer, Request};
 #[cfg(feature = "snapshots")]
@@ -64,6 +64,8 @@ use crate::sabotage::{self, Bug};
 const TAIL_BYTES: usize = if cfg!(feature = "simulation") { 2 << 10 } else { 16 << 20 };
 /// Most appends that wait for the commit thread.
 const MAX_WAITING: usize = 4_096;
+/// A sync or a cut is waited for so long. A disk that hangs does it when it answers again.
+const DISK_WAIT: Duration = Duration::from_secs(60);
 /// A close waits so long for room among them.
 const ROOM_WAIT: Duration = Duration::from_secs(10);
 /// How often it looks whether there is some: about once a group commit.
@@ -274,6 +276,14 @@ impl<S: Storage> DiskLog<S> {
         answer.await.unwrap_or_else(|_| Err(closed().with_effect(Effect::Unknown)))
     }
 
+    /// As [`ask`](Self::ask), with a deadline of its own because callers have none.
+    async fn ask_in_time<T>(&self, request: impl FnOnce(oneshot::Sender<Result<T>>) -> Request) -> Result<T> {
+        timeout(DISK_WAIT, self.ask(request)).await.unwrap_or_else(|_| {
+            let text = format!("the log's disk did not answer within {} s", DISK_WAIT.as_secs());
+            Err(Error::new(ErrorKind::Timeout, text).with_effect(Effect::Unknown))
+        })
+    }
+
     /// Runs a read of the store off the async threads.
     async fn read_store<T: Send + 'static>(
         &self,
@@ -411,7 +421,7 @@ impl<S: Storage> Log for DiskLog<S> {
             return Ok(start);
         }
         let position = self.position_at(to).await?;
-        self.ask(|answer| Request::Cut { to: Checkpoint { position, collections }, answer }).await
+        self.ask_in_time(|answer| Request::Cut { to: Checkpoint { position, collections }, answer }).await
     }
 
     fn hold(&self, lsn: Lsn) -> Hold {
@@ -419,7 +429,7 @@ impl<S: Storage> Log for DiskLog<S> {
     }
 
     async fn sync(&self) -> Result<()> {
-        self.ask(|answer| Request::Sync { answer }).await
+        self.ask_in_time(|answer| Request::Sync { answer }).await
     }
 
     async fn close(&self) -> Result<()> {

@@ -403,6 +403,28 @@ async fn a_close_that_finds_no_room_in_time_says_so_and_can_be_tried_again() {
     log.close().await.unwrap();
 }
 
+static HUNG: Gate = Gate::new();
+
+#[tokio::test(start_paused = true)]
+async fn a_sync_and_a_cut_that_the_disk_does_not_answer_say_so_in_time_and_happen_when_it_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = LogOptions { sync: SyncPolicy::Manual, ..LogOptions::new(directory.path()) };
+    let log = FileLog::open_with(options, |_| HUNG.barrier()).await.unwrap();
+    log.append((0..10).map(|id| upsert(id, 10)).collect()).await.unwrap();
+    HUNG.shut();
+    let late = log.sync().await.unwrap_err();
+    assert_eq!((late.kind(), late.effect()), (ErrorKind::Timeout, Effect::Unknown), "{late}");
+    let late = log.truncate_before(Lsn(6), Collections::new()).await.unwrap_err();
+    assert_eq!((late.kind(), late.effect()), (ErrorKind::Timeout, Effect::Unknown), "{late}");
+    assert_eq!(log.checkpoint().position.lsn, Lsn::ZERO);
+    HUNG.arrived().await;
+    HUNG.open().await;
+    // From here on a thread is waited for, and not time.
+    tokio::time::resume();
+    log.sync().await.unwrap();
+    assert_eq!(log.checkpoint().position.lsn, Lsn(5), "the cut came before the last sync");
+}
+
 static CUT_OFF: Gate = Gate::new();
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,18 +35,27 @@ pub(crate) async fn run(snapshots: Arc<Snapshots>, mut closing: watch::Receiver<
             () = sleep(snapshots.config.archive_interval.max(pause)) => {}
         }
         end.borrow_and_update();
-        match snapshots.archive().await {
-            Ok(true) => (pause, written) = (Duration::ZERO, written + 1),
-            Ok(false) => pause = Duration::ZERO,
-            Err(_) => pause = PAUSE,
-        }
-        if written >= MERGE_AFTER {
-            written = 0;
-            if let Ok(repository) = snapshots.repository().await
-                && let Err(error) = repository.merge_segments(snapshots.log.identity()).await
-            {
-                tracing::warn!(%error, "segments of the log were not put together");
+        let round = async {
+            match snapshots.archive().await {
+                Ok(true) => (pause, written) = (Duration::ZERO, written + 1),
+                Ok(false) => pause = Duration::ZERO,
+                Err(_) => pause = PAUSE,
             }
+            if written >= MERGE_AFTER {
+                written = 0;
+                if let Ok(repository) = snapshots.repository().await {
+                    snapshots.merge_segments(&repository).await;
+                }
+            }
+        };
+        let given_up = async {
+            until_closing(&mut closing).await;
+            sleep(LAST).await;
+        };
+        tokio::select! {
+            () = round => {}
+            // The place hangs.
+            () = given_up => break,
         }
         // Nothing to do before something is written, but the archive is opened and looked at once.
         if pause.is_zero() {
@@ -125,6 +134,13 @@ impl Snapshots {
             self.state.lock().archived = Some(at);
         }
         Ok(true)
+    }
+
+    /// Puts small segments together. That needs room for both the parts and the whole, and all else does without it.
+    pub(super) async fn merge_segments(&self, repository: &Repository) {
+        if let Err(error) = repository.merge_segments(self.log.identity()).await {
+            tracing::warn!(%error, "segments of the log were not put together");
+        }
     }
 
     /// The last archived entry, which must be in the log: segments of entries that the log does not have are removed.

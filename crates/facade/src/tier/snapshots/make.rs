@@ -231,10 +231,7 @@ impl Snapshots {
         }
         self.note_newest(&manifest);
         let pruned = self.prune(repository).await?;
-        // It needs room for both the parts and the whole, and the snapshot is made without it.
-        if let Err(error) = repository.merge_segments(self.log.identity()).await {
-            tracing::warn!(%error, "segments of the log were not put together");
-        }
+        self.merge_segments(repository).await;
         let mut state = self.state.lock();
         state.last_error = None;
         state.made += 1;

@@ -10,6 +10,8 @@ use mainstay_snapshot::Repository;
 use mainstay_snapshot::place::PlaceOptions;
 use tempfile::TempDir;
 use tokio::time::sleep;
+#[cfg(target_os = "linux")]
+use tokio::time::{Instant, advance};
 
 use crate::config::{SaveMode, SnapshotsConfig};
 use crate::log::{Log, MemoryLog};
@@ -319,4 +321,43 @@ async fn a_snapshot_that_is_being_made_holds_the_entries_after_it_and_no_others(
     assert_eq!(cuts, (Lsn(21), Lsn(21)), "entry 22 came while the member was read");
     assert_eq!((made.unwrap().from, emptied.cut(Lsn(22)).await), (Lsn(21), Lsn(22)));
     tier.close().await.unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(start_paused = true)]
+async fn a_place_that_hangs_is_told_of_and_holds_up_neither_writes_nor_the_close() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().join("snapshots");
+    std::fs::create_dir(&place).unwrap();
+    // Whoever opens a pipe waits for the other end.
+    let pipe = place.join("repository.json");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+    let (log, primary) = (Arc::new(MemoryLog::default()), store(1));
+    let tier = tier_of(options(directory.path(), SaveMode::Periodic), &log, &[&primary]).await;
+    tier.create_collection(spec()).await.unwrap();
+    tier.upsert(&docs(), vec![point(1, 0.5)]).await.unwrap();
+    // The clock stands still by itself while a thread waits.
+    let pass_until = async |done: &(dyn Fn() -> bool + Sync)| {
+        for _ in 0..1_000_000 {
+            if done() {
+                return true;
+            }
+            advance(SECOND).await;
+            tokio::task::spawn_blocking(std::thread::yield_now).await.unwrap();
+        }
+        false
+    };
+    let told = || tier.status().snapshots.unwrap().archive_error;
+    let is_told = pass_until(&|| told().is_some_and(|told| told.contains("no answer in time"))).await;
+    tier.upsert(&docs(), vec![point(2, 0.5)]).await.unwrap();
+    let began = Instant::now();
+    let tier = tier.clone();
+    let close = tokio::spawn(async move { (tier.close().await, began.elapsed()) });
+    let is_closed = pass_until(&|| close.is_finished()).await;
+    // Else this would end no more.
+    let _other_end = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    assert!(is_told && is_closed);
+    let (closed, took) = close.await.unwrap();
+    closed.unwrap();
+    assert!(took < TierOptions::default().close_timeout, "{took:?}");
 }
