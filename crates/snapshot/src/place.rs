@@ -76,14 +76,14 @@ impl Place {
     /// The place that a path or a URL (`s3://`, `gs://`, `az://`, `file://`) names.
     pub(crate) async fn open(place: &str, options: &PlaceOptions) -> Result<Self> {
         let (text, options) = (place.to_owned(), options.clone());
-        opening(place, move |asking| Self::named(&text, &options, false, asking)).await
+        opening(place, move || Self::named(&text, &options, false)).await
     }
 
     /// As [`open`](Self::open), with the right to write to it; a directory is made.
     pub(crate) async fn open_for_writing(place: &str, options: &PlaceOptions) -> Result<(Self, WriterLock)> {
         let (text, options) = (place.to_owned(), options.clone());
-        let open = move |asking| {
-            let place = Self::named(&text, &options, true, asking)?;
+        let open = move || {
+            let place = Self::named(&text, &options, true)?;
             let lock = place.lock()?;
             Ok((place, lock))
         };
@@ -91,7 +91,7 @@ impl Place {
     }
 
     /// Blocking.
-    fn named(place: &str, options: &PlaceOptions, make: bool, asking: Arc<Semaphore>) -> Result<Self> {
+    fn named(place: &str, options: &PlaceOptions, make: bool) -> Result<Self> {
         match Url::parse(place) {
             Ok(url) if SCHEMES.contains(&url.scheme()) => {
                 let prefix = object_store::path::Path::from_url_path(url.path()).map_err(|e| {
@@ -109,14 +109,13 @@ impl Place {
                 Self::directory(
                     path.map_err(|()| Error::invalid(format!("{place} names no directory")))?,
                     make,
-                    asking,
                 )
             }
             // A single letter is a drive.
             Ok(url) if url.scheme().len() > 1 && place.contains("://") => Err(Error::invalid(format!(
                 "snapshots cannot be kept at {place}: use a directory, or a URL with s3://, gs:// or az://"
             ))),
-            _ => Self::directory(PathBuf::from(place), make, asking),
+            _ => Self::directory(PathBuf::from(place), make),
         }
     }
 
@@ -127,7 +126,7 @@ impl Place {
         Self { store, shown: "memory".to_owned(), directory: None }
     }
 
-    fn directory(path: PathBuf, make: bool, asking: Arc<Semaphore>) -> Result<Self> {
+    fn directory(path: PathBuf, make: bool) -> Result<Self> {
         if make {
             std::fs::create_dir_all(&path).map_err(|e| failed(&path, "the directory cannot be made", e))?;
         } else if !path.is_dir() {
@@ -140,11 +139,9 @@ impl Place {
             let text = format!("{}: the directory cannot be opened", path.display());
             Error::new(ErrorKind::Unavailable, text).with_source(e)
         })?;
-        Ok(Self {
-            store: Arc::new(store.with_fsync(true)),
-            shown: path.display().to_string(),
-            directory: Some(Directory { path, asking }),
-        })
+        let shown = path.display().to_string();
+        let directory = Directory { asking: asking(&shown), path };
+        Ok(Self { store: Arc::new(store.with_fsync(true)), shown, directory: Some(directory) })
     }
 
     /// Asks the store for an answer within this time; `None` if there is none by then.
@@ -213,15 +210,14 @@ fn asking(place: &str) -> Arc<Semaphore> {
 /// Opens a place, where this holds up nobody and not for longer than it may.
 async fn opening<T: Send + 'static>(
     place: &str,
-    open: impl FnOnce(Arc<Semaphore>) -> Result<T> + Send + 'static,
+    open: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let asking = asking(place);
     let opened = async {
         // Nobody closes it.
-        let permit = Arc::clone(&asking).acquire_owned().await;
+        let permit = asking(place).acquire_owned().await;
         blocking(move || {
             let _permit = permit;
-            open(asking)
+            open()
         })
         .await
     };
