@@ -32,7 +32,8 @@ pub fn encode(lsn: Lsn, before: EntryHash, op: &Op) -> Result<(Vec<u8>, EntryHas
     bytes.push(VERSION);
     bytes.extend(lsn.0.to_be_bytes());
     bytes.extend(before.0);
-    let mut bytes = postcard::to_extend(&WireOp::of(op)?, bytes).map_err(unencodable)?;
+    // Slices at once; `to_extend` takes them as iterators of bytes.
+    let mut bytes = postcard::to_io(&WireOp::of(op)?, bytes).map_err(unencodable)?;
     let hash = EntryHash(*blake3::hash(&bytes).as_bytes());
     bytes.extend(hash.0);
     Ok((bytes, hash))
