@@ -46,14 +46,18 @@ fn id_from_proto(id: Option<proto::PointId>) -> Result<PointId> {
     }
 }
 
+/// A number for the wire. Integers beyond i64 become doubles; the exact payload is kept beside them.
+pub fn number_to_proto(number: &Number) -> Result<i64, f64> {
+    number.as_i64().ok_or_else(|| number.as_f64().unwrap_or_default())
+}
+
 pub fn value_to_proto(value: &Value) -> proto::Value {
     let kind = match value {
         Value::Null => Kind::NullValue(0),
         Value::Bool(value) => Kind::BoolValue(*value),
-        Value::Number(number) => match number.as_i64() {
-            Some(integer) => Kind::IntegerValue(integer),
-            // Integers beyond i64 become doubles; the exact payload is kept beside them.
-            None => Kind::DoubleValue(number.as_f64().unwrap_or_default()),
+        Value::Number(number) => match number_to_proto(number) {
+            Ok(integer) => Kind::IntegerValue(integer),
+            Err(double) => Kind::DoubleValue(double),
         },
         Value::String(text) => Kind::StringValue(text.clone()),
         Value::Array(values) => {

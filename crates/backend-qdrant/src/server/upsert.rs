@@ -1,161 +1,190 @@
 //! An upsert on the wire, with fewer copies than the generated messages take.
 //!
-//! The same fields under the same tags: a packed list of numbers is its bytes, and a map is the list of its entries.
+//! The same fields under the same tags, written from where the points lie: a packed list of numbers is its bytes, and a
+//! map is the list of its entries.
 
-use bytes::Bytes;
+use std::sync::Arc;
+
+use bytes::BufMut;
 use mainstay_core::point::le_bytes;
-use mainstay_core::{CollectionSpec, Lsn, Point, Vector, Vectors};
-use prost::{Message, Oneof};
+use mainstay_core::{CollectionSpec, Lsn, Point, PointId, Vector, Vectors};
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 use qdrant_client::qdrant as proto;
 use serde_json::Value;
 use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, EncodeBuf, Encoder};
 use tonic_prost::ProstCodec;
+use uuid::Uuid;
 
 use super::convert;
 use crate::payload;
 
 /// `qdrant.UpsertPoints`.
-#[derive(Clone, PartialEq, Message)]
 pub struct Upsert {
-    #[prost(string, tag = "1")]
     pub collection_name: String,
-    #[prost(bool, tag = "2")]
     pub wait: bool,
-    #[prost(message, repeated, tag = "3")]
     pub points: Vec<NewPoint>,
-    #[prost(message, optional, tag = "4")]
     pub ordering: Option<proto::WriteOrdering>,
-    #[prost(uint64, optional, tag = "7")]
     pub timeout: Option<u64>,
 }
 
 /// `qdrant.PointStruct`.
-#[derive(Clone, PartialEq, Message)]
 pub struct NewPoint {
-    #[prost(message, optional, tag = "1")]
-    id: Option<proto::PointId>,
-    #[prost(message, repeated, tag = "3")]
-    payload: Vec<Entry>,
-    #[prost(message, optional, tag = "4")]
-    vectors: Option<NewVectors>,
-}
-
-/// An entry of a payload.
-#[derive(Clone, PartialEq, Message)]
-struct Entry {
-    #[prost(string, tag = "1")]
-    key: String,
-    #[prost(message, optional, tag = "2")]
-    value: Option<proto::Value>,
-}
-
-/// `qdrant.Vectors`.
-#[derive(Clone, PartialEq, Message)]
-struct NewVectors {
-    #[prost(oneof = "OneOrNamed", tags = "1, 2")]
-    vectors: Option<OneOrNamed>,
-}
-
-#[derive(Clone, PartialEq, Oneof)]
-enum OneOrNamed {
-    #[prost(message, tag = "1")]
-    One(NewVector),
-    #[prost(message, tag = "2")]
-    Named(NamedVectors),
-}
-
-/// `qdrant.NamedVectors`.
-#[derive(Clone, PartialEq, Message)]
-struct NamedVectors {
-    #[prost(message, repeated, tag = "1")]
-    vectors: Vec<NamedVector>,
-}
-
-/// An entry of named vectors.
-#[derive(Clone, PartialEq, Message)]
-struct NamedVector {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(message, optional, tag = "2")]
-    vector: Option<NewVector>,
-}
-
-/// `qdrant.Vector`.
-#[derive(Clone, PartialEq, Message)]
-struct NewVector {
-    #[prost(oneof = "Numbers", tags = "101, 102")]
-    numbers: Option<Numbers>,
-}
-
-#[derive(Clone, PartialEq, Oneof)]
-enum Numbers {
-    #[prost(message, tag = "101")]
-    Dense(Dense),
-    #[prost(message, tag = "102")]
-    Sparse(Sparse),
-}
-
-/// `qdrant.DenseVector`.
-#[derive(Clone, PartialEq, Message)]
-struct Dense {
-    #[prost(bytes = "bytes", tag = "1")]
-    values: Bytes,
-}
-
-/// `qdrant.SparseVector`.
-#[derive(Clone, PartialEq, Message)]
-struct Sparse {
-    #[prost(bytes = "bytes", tag = "1")]
-    values: Bytes,
-    #[prost(uint32, repeated, tag = "2")]
-    indices: Vec<u32>,
+    point: Arc<Point>,
+    /// What is stored beside the payload.
+    reserved: Vec<(&'static str, Value)>,
 }
 
 impl NewPoint {
     /// A point as it is stored.
-    pub fn of(spec: &CollectionSpec, version: Lsn, point: &Point) -> Self {
+    pub fn of(spec: &CollectionSpec, version: Lsn, point: &Arc<Point>) -> Self {
         let reserved = payload::reserved(spec, version, &point.payload, point.text.as_deref());
-        let plain = payload::plain(&point.payload).map(|(key, value)| Entry::of(key, value));
-        let reserved = reserved.iter().map(|(key, value)| Entry::of(key, value));
-        Self {
-            id: Some(convert::id_to_proto(point.id)),
-            payload: plain.chain(reserved).collect(),
-            vectors: Some(NewVectors { vectors: Some(OneOrNamed::of(&point.vectors)) }),
+        Self { point: Arc::clone(point), reserved }
+    }
+}
+
+impl Upsert {
+    fn write<B: BufMut>(&self, to: &mut Fields<'_, B>) {
+        to.bytes(1, self.collection_name.as_bytes());
+        to.varint(2, self.wait.into());
+        for point in &self.points {
+            to.message(3, |to| write_point(point, to));
+        }
+        if let Some(ordering) = &self.ordering {
+            to.message(4, |to| to.varint(1, ordering.r#type as u64));
+        }
+        if let Some(seconds) = self.timeout {
+            to.varint(7, seconds);
         }
     }
 }
 
-impl Entry {
-    fn of(key: &str, value: &Value) -> Self {
-        Self { key: key.to_owned(), value: Some(convert::value_to_proto(value)) }
+fn write_point<B: BufMut>(NewPoint { point, reserved }: &NewPoint, to: &mut Fields<'_, B>) {
+    to.message(1, |to| match point.id {
+        PointId::Num(id) => to.varint(1, id),
+        PointId::Uuid(id) => to.bytes(2, id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes()),
+    });
+    let plain = payload::plain(&point.payload);
+    for (key, value) in plain.chain(reserved.iter().map(|(key, value)| (*key, value))) {
+        to.message(3, |to| write_entry(key, value, to));
+    }
+    to.message(4, |to| write_vectors(&point.vectors, to));
+}
+
+/// An entry of a payload or of `qdrant.Struct`.
+fn write_entry<B: BufMut>(key: &str, value: &Value, to: &mut Fields<'_, B>) {
+    to.bytes(1, key.as_bytes());
+    to.message(2, |to| write_value(value, to));
+}
+
+/// `qdrant.Value`.
+fn write_value<B: BufMut>(value: &Value, to: &mut Fields<'_, B>) {
+    match value {
+        Value::Null => to.varint(1, 0),
+        Value::Bool(value) => to.varint(5, (*value).into()),
+        Value::Number(number) => match convert::number_to_proto(number) {
+            Ok(integer) => to.varint(3, integer.cast_unsigned()),
+            Err(double) => to.double(2, double),
+        },
+        Value::String(text) => to.bytes(4, text.as_bytes()),
+        Value::Object(map) => to.message(6, |to| {
+            map.iter().for_each(|(key, value)| to.message(1, |to| write_entry(key, value, to)));
+        }),
+        Value::Array(values) => to.message(7, |to| {
+            values.iter().for_each(|value| to.message(1, |to| write_value(value, to)));
+        }),
     }
 }
 
-impl OneOrNamed {
-    fn of(vectors: &Vectors) -> Self {
-        let only = vectors.iter().next().filter(|(name, _)| vectors.len() == 1 && name.is_default());
-        if let Some((_, vector @ Vector::Dense(_))) = only {
-            return Self::One(NewVector::of(vector));
+/// `qdrant.Vectors`: one without a name, or several by name.
+fn write_vectors<B: BufMut>(vectors: &Vectors, to: &mut Fields<'_, B>) {
+    let only = vectors.iter().next().filter(|(name, _)| vectors.len() == 1 && name.is_default());
+    if let Some((_, vector @ Vector::Dense(_))) = only {
+        return to.message(1, |to| write_vector(vector, to));
+    }
+    to.message(2, |to| {
+        for (name, vector) in vectors {
+            to.message(1, |to| {
+                to.bytes(1, name.as_str().as_bytes());
+                to.message(2, |to| write_vector(vector, to));
+            });
         }
-        let named = vectors.iter().map(|(name, vector)| NamedVector {
-            name: name.as_str().to_owned(),
-            vector: Some(NewVector::of(vector)),
-        });
-        Self::Named(NamedVectors { vectors: named.collect() })
+    });
+}
+
+/// `qdrant.Vector`.
+fn write_vector<B: BufMut>(vector: &Vector, to: &mut Fields<'_, B>) {
+    match vector {
+        Vector::Dense(values) => to.message(101, |to| to.bytes(1, &le_bytes(values))),
+        Vector::Sparse(sparse) => to.message(102, |to| {
+            to.bytes(1, &le_bytes(&sparse.values));
+            to.packed(2, &sparse.indices);
+        }),
     }
 }
 
-impl NewVector {
-    fn of(vector: &Vector) -> Self {
-        let packed = |values| Bytes::from(le_bytes(values).into_owned());
-        let numbers = match vector {
-            Vector::Dense(values) => Numbers::Dense(Dense { values: packed(values) }),
-            Vector::Sparse(sparse) => {
-                Numbers::Sparse(Sparse { values: packed(&sparse.values), indices: sparse.indices.clone() })
-            }
-        };
-        Self { numbers: Some(numbers) }
+/// The fields of a message: written, or only counted, because the length of a message stands before it.
+struct Fields<'a, B> {
+    bytes: usize,
+    to: Option<&'a mut B>,
+}
+
+impl<B: BufMut> Fields<'_, B> {
+    /// How many bytes fields take.
+    fn count(fields: impl FnOnce(&mut Fields<'_, B>)) -> usize {
+        let mut counted = Fields { bytes: 0, to: None };
+        fields(&mut counted);
+        counted.bytes
+    }
+
+    fn key(&mut self, tag: u32, wire_type: WireType) {
+        match &mut self.to {
+            Some(to) => encode_key(tag, wire_type, *to),
+            None => self.bytes += key_len(tag),
+        }
+    }
+
+    fn number(&mut self, number: u64) {
+        match &mut self.to {
+            Some(to) => encode_varint(number, *to),
+            None => self.bytes += encoded_len_varint(number),
+        }
+    }
+
+    fn varint(&mut self, tag: u32, number: u64) {
+        self.key(tag, WireType::Varint);
+        self.number(number);
+    }
+
+    fn double(&mut self, tag: u32, number: f64) {
+        self.key(tag, WireType::SixtyFourBit);
+        match &mut self.to {
+            Some(to) => to.put_f64_le(number),
+            None => self.bytes += size_of::<f64>(),
+        }
+    }
+
+    fn bytes(&mut self, tag: u32, bytes: &[u8]) {
+        self.key(tag, WireType::LengthDelimited);
+        self.number(bytes.len() as u64);
+        match &mut self.to {
+            Some(to) => to.put_slice(bytes),
+            None => self.bytes += bytes.len(),
+        }
+    }
+
+    fn packed(&mut self, tag: u32, numbers: &[u32]) {
+        self.message(tag, |to| numbers.iter().for_each(|number| to.number((*number).into())));
+    }
+
+    fn message(&mut self, tag: u32, fields: impl Fn(&mut Fields<'_, B>)) {
+        self.key(tag, WireType::LengthDelimited);
+        let bytes = Self::count(&fields);
+        self.number(bytes as u64);
+        match &mut self.to {
+            Some(to) => fields(&mut Fields { bytes: 0, to: Some(*to) }),
+            None => self.bytes += bytes,
+        }
     }
 }
 
@@ -167,14 +196,14 @@ impl Codec for UpsertCodec {
     type Encode = Upsert;
     type Decode = proto::PointsOperationResponse;
     type Encoder = Self;
-    type Decoder = <ProstCodec<Upsert, proto::PointsOperationResponse> as Codec>::Decoder;
+    type Decoder = <ProstCodec<proto::UpsertPoints, proto::PointsOperationResponse> as Codec>::Decoder;
 
     fn encoder(&mut self) -> Self::Encoder {
         Self
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        ProstCodec::<Upsert, _>::raw_decoder(BufferSettings::default())
+        ProstCodec::<proto::UpsertPoints, _>::raw_decoder(BufferSettings::default())
     }
 }
 
@@ -183,8 +212,9 @@ impl Encoder for UpsertCodec {
     type Error = Status;
 
     fn encode(&mut self, upsert: Upsert, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        to.reserve(upsert.encoded_len());
-        upsert.encode(to).map_err(|error| Status::internal(error.to_string()))
+        to.reserve(Fields::<EncodeBuf<'_>>::count(|to| upsert.write(to)));
+        upsert.write(&mut Fields { bytes: 0, to: Some(to) });
+        Ok(())
     }
 }
 
@@ -192,7 +222,8 @@ impl Encoder for UpsertCodec {
 mod tests {
     use std::collections::HashMap;
 
-    use mainstay_core::{CollectionName, Distance, PointId, SparseVector, VectorName};
+    use mainstay_core::{CollectionName, Distance, SparseVector, VectorName};
+    use prost::Message;
     use serde_json::json;
 
     use super::*;
@@ -202,11 +233,17 @@ mod tests {
         let upsert = Upsert {
             collection_name: "docs".into(),
             wait: true,
-            points: points.iter().map(|point| NewPoint::of(&spec, Lsn(9), point)).collect(),
+            points: points
+                .iter()
+                .map(|point| NewPoint::of(&spec, Lsn(9), &Arc::new(point.clone())))
+                .collect(),
             ordering: Some(proto::WriteOrdering { r#type: proto::WriteOrderingType::Strong as i32 }),
             timeout: Some(3),
         };
-        proto::UpsertPoints::decode(upsert.encode_to_vec().as_slice()).unwrap()
+        let mut bytes = Vec::new();
+        upsert.write(&mut Fields { bytes: 0, to: Some(&mut bytes) });
+        assert_eq!(Fields::<Vec<u8>>::count(|to| upsert.write(to)), bytes.len());
+        proto::UpsertPoints::decode(bytes.as_slice()).unwrap()
     }
 
     #[test]
@@ -216,7 +253,7 @@ mod tests {
         let sparse = SparseVector { indices: vec![3, 70_000], values: vec![1.0, f32::MIN_POSITIVE] };
         let several = Point::new(uuid, vec![1.0, 2.0])
             .with_vector(VectorName::new("sparse").unwrap(), Vector::Sparse(sparse))
-            .with_payload(json!({"": null, "a": {"b": [1, "x", true]}, "c": 0}))
+            .with_payload(json!({"": null, "a": {"b": [-1, "x", true, 0.5, {}]}, "c": 0}))
             .with_text("text");
         let bare = Point { vectors: Vectors::new(), ..Point::new(2, Vec::new()) };
         let read = on_the_wire(&[lonely.clone(), several.clone(), bare]);
@@ -243,7 +280,7 @@ mod tests {
                     id: Some(uuid.to_string().into()),
                     payload: [
                         (String::new(), proto::Value { kind: Some(proto::value::Kind::NullValue(0)) }),
-                        ("a".into(), convert::value_to_proto(&json!({"b": [1, "x", true]}))),
+                        ("a".into(), convert::value_to_proto(&json!({"b": [-1, "x", true, 0.5, {}]}))),
                         ("c".into(), 0.into()),
                         (payload::TEXT.to_owned(), "text".into()),
                         version.clone(),
